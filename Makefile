@@ -1,0 +1,47 @@
+# Needs Python 3.11 or newer and nothing else. Another interpreter: make PYTHON=python3.12 ...
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+ARGS ?=
+
+.PHONY: help search test lint bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make search   set up .venv and search on the embedded digits (ARGS='--trials 60' adds flags)"
+	@echo "make test     run the tests"
+	@echo "make lint     check style and types"
+	@echo "make bench    run the benchmarks; each prints one JSON object"
+	@echo "make clean    remove .venv and all that was built; runs/ stays"
+
+search: $(READY)
+	@$(BIN)/nas-edge search $(ARGS)
+
+test: $(READY)
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+lint: $(READY) .mypy_path
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "format with: $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/mypy --no-error-summary nas_edge .mypy_path/nas_edge_plugins .mypy_path/nas_edge_spaces tests $(if $(wildcard benchmarks/*.py),benchmarks)
+
+bench: $(READY)
+	@set -e; for file in $(wildcard benchmarks/*.py); do $(BIN)/python $$file; done
+
+clean:
+	@rm -rf .venv .mypy_path .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; old = sys.version_info < (3, 11); \
+	    sys.exit("nas-edge needs Python 3.11 or newer; $(PYTHON) is %s; try: make PYTHON=python3.12" % sys.version.split()[0] if old else 0)'
+	@echo "setting up .venv: torch, onnxruntime and others, some minutes"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test,lint,dashboard]'
+	@touch $@
+
+# The type checker reaches the mapped packages under the names that they are imported by.
+.mypy_path:
+	@mkdir -p $@
+	@ln -sfn ../plugins $@/nas_edge_plugins
+	@ln -sfn ../search_spaces $@/nas_edge_spaces

@@ -1,0 +1,100 @@
+"""nas_edge: search for the most accurate vision model that runs within a latency budget on your CPU.
+
+This module is the public API: all that a plugin may import, with `nas_edge.testing`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from nas_edge.contracts import (
+    Augmentation,
+    Candidate,
+    Context,
+    DataSource,
+    ImageData,
+    Objective,
+    Scope,
+    SearchSpace,
+    Split,
+    Target,
+    Technique,
+    Trainer,
+)
+from nas_edge.errors import (
+    DataError,
+    ExportError,
+    InvalidCandidate,
+    MeasurementError,
+    ModelError,
+    NasEdgeError,
+    PluginError,
+    StorageError,
+    StudyMismatch,
+    UserError,
+)
+from nas_edge.hookspecs import hookimpl
+from nas_edge.records import Evaluation, Kernel, Measurement, Prediction, StepRecord
+from nas_edge.spec import ArchSpec, CandidateSpec, Step
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from nas_edge.api import calibrate, load_study, sampler, search
+    from nas_edge.data.vision import import_torchvision
+
+_LATER = {  # they need torch: imported when first asked for
+    "calibrate": "nas_edge.api",
+    "import_torchvision": "nas_edge.data.vision",
+    "load_study": "nas_edge.api",
+    "sampler": "nas_edge.api",
+    "search": "nas_edge.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'nas_edge' has no attribute {name!r}")
+
+
+__all__ = [
+    "ArchSpec",
+    "Augmentation",
+    "Candidate",
+    "CandidateSpec",
+    "Context",
+    "DataError",
+    "DataSource",
+    "Evaluation",
+    "ExportError",
+    "ImageData",
+    "InvalidCandidate",
+    "Kernel",
+    "Measurement",
+    "MeasurementError",
+    "ModelError",
+    "NasEdgeError",
+    "Objective",
+    "PluginError",
+    "Prediction",
+    "Scope",
+    "SearchSpace",
+    "Split",
+    "Step",
+    "StepRecord",
+    "StorageError",
+    "StudyMismatch",
+    "Target",
+    "Technique",
+    "Trainer",
+    "UserError",
+    "__version__",
+    "calibrate",
+    "hookimpl",
+    "import_torchvision",
+    "load_study",
+    "sampler",
+    "search",
+]

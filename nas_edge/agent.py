@@ -1,0 +1,298 @@
+"""Measures ONNX files on a device: the standard library, numpy and onnxruntime only (Python 3.9 or newer).
+
+Runs as `python -m nas_edge.agent` or as a lone file, and speaks frames over standard input and output; it opens no
+port. A frame is a 4-byte big-endian length, a JSON header of that many bytes, and `header["bytes"]` bytes of payload
+(none where the key is missing). Each request names a `command`; each reply holds `ok`, and `error` where it is false.
+
+    hello                    -> fingerprint of the device
+    load (payload: ONNX)     -> id, warm_up_runs; the error where ONNX Runtime refuses the model
+    visit id duration_ms     -> wall_ms, cpu_ms: the times of each run of this visit
+    unload id
+    quit
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import struct
+import sys
+import time
+from typing import IO, Any
+
+HEADER_LIMIT = 1 << 20
+MODEL_LIMIT = 512 << 20
+MIN_RUNS = 3
+MAX_RUNS = 2000  # a visit's reply stays far below the header limit
+WARM_UP_S = 0.5
+LENGTH = struct.Struct(">I")
+FLAGS = (  # what ONNX Runtime's kernels choose their code by
+    "sse4_1 avx avx2 fma avx_vnni avx512f avx512bw avx512vl avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_int8 "
+    "amx_bf16 neon asimd asimddp asimdhp i8mm bf16 sve sve2 sme"
+)
+NUMPY_TYPES = {"float": "float32", "double": "float64"}  # where they differ from ONNX's names
+ELEMENT_TYPES = ("float", "double", "float16", "uint8", "int8", "int32", "int64", "bool")
+
+
+class ProtocolError(Exception):
+    """The other side sent something that is no frame."""
+
+
+def read_exactly(stream: IO[bytes], count: int) -> bytes:
+    """`count` bytes, or `ProtocolError` where the stream ends early."""
+    data = bytearray()
+    while len(data) < count:
+        part = stream.read(min(count - len(data), 1 << 20))
+        if not part:
+            raise ProtocolError(f"the stream ended {count - len(data)} of {count} bytes early")
+        data += part
+    return bytes(data)
+
+
+def parse_header(raw: bytes) -> dict[str, Any]:
+    """The header of a frame; raises `ProtocolError` where it is no JSON object."""
+    try:
+        header = json.loads(raw)
+    except ValueError as error:
+        raise ProtocolError(f"the header is not JSON: {error}") from None
+    if not isinstance(header, dict):
+        raise ProtocolError("the header is not a JSON object")
+    return header
+
+
+def payload_length(header: dict[str, Any], limit: int = MODEL_LIMIT) -> int:
+    """How many bytes follow the header; raises `ProtocolError` where that is no length or above `limit`."""
+    length = header.get("bytes", 0)
+    if not isinstance(length, int) or isinstance(length, bool) or length < 0:
+        raise ProtocolError(f"bytes is {length!r}, not a length")
+    if length > limit:
+        raise ProtocolError(f"a payload of {length} bytes is above the limit of {limit}")
+    return length
+
+
+def header_length(raw: bytes) -> int:
+    """The length that a frame starts with; raises `ProtocolError` where it is above `HEADER_LIMIT`."""
+    length: int = LENGTH.unpack(raw)[0]
+    if not 0 < length <= HEADER_LIMIT:
+        raise ProtocolError(f"a header of {length} bytes is not within 1..{HEADER_LIMIT}")
+    return length
+
+
+def pack(header: dict[str, Any], payload: bytes = b"") -> bytes:
+    """A frame."""
+    if payload:
+        header = {**header, "bytes": len(payload)}
+    raw = json.dumps(header).encode()
+    if len(raw) > HEADER_LIMIT:
+        raise ProtocolError(f"a header of {len(raw)} bytes is above the limit of {HEADER_LIMIT}")
+    return LENGTH.pack(len(raw)) + raw + payload
+
+
+def read_frame(stream: IO[bytes], limit: int = MODEL_LIMIT) -> tuple[dict[str, Any], bytes] | None:
+    """The next frame, or None at the end of the stream."""
+    first = stream.read(1)
+    if not first:
+        return None
+    length = header_length(first + read_exactly(stream, LENGTH.size - 1))
+    header = parse_header(read_exactly(stream, length))
+    return header, read_exactly(stream, payload_length(header, limit))
+
+
+def _read_text(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            return file.read().strip("\0\n ") or None
+    except OSError:
+        return None
+
+
+def _first_core(cpuinfo: str) -> dict[str, str]:
+    lines = (line.partition(":") for line in reversed(cpuinfo.splitlines()))
+    return {key.strip(): value.strip() for key, _, value in lines}
+
+
+def cpu_name(cpuinfo: str) -> str:
+    """The CPU's model: from /proc/cpuinfo, else the board's name or its implementer and part (Arm)."""
+    fields = _first_core(cpuinfo)
+    if fields.get("model name"):
+        steps = [f"{key} {fields[key]}" for key in ("cpu family", "model", "stepping") if key in fields]
+        return f"{fields['model name']} ({', '.join(steps)})" if steps else fields["model name"]
+    parts = [fields[key] for key in ("CPU implementer", "CPU part") if key in fields]
+    board = _read_text("/proc/device-tree/model")
+    return " ".join(filter(None, [board, *parts])) or platform.processor() or "unknown"
+
+
+def instruction_sets(cpuinfo: str) -> list[str]:
+    """Those of `FLAGS` that the CPU has, from /proc/cpuinfo."""
+    fields = _first_core(cpuinfo)
+    present = (fields.get("flags") or fields.get("Features") or "").split()
+    return [flag for flag in FLAGS.split() if flag in present]
+
+
+def pin(threads: int) -> list[int]:
+    """Bind this process to its last `threads` cores (the first serves interrupts), and say which; empty: it cannot."""
+    if not hasattr(os, "sched_setaffinity"):
+        return []
+    cores = sorted(os.sched_getaffinity(0))[-threads:]
+    try:
+        os.sched_setaffinity(0, cores)
+    except OSError:
+        return []
+    return cores
+
+
+class Agent:
+    """Holds the loaded models, and answers one request at a time."""
+
+    def __init__(self, threads: int, provider: str) -> None:
+        import onnxruntime
+
+        offered = onnxruntime.get_available_providers()
+        if provider not in offered:
+            raise ValueError(f"onnxruntime here does not offer {provider}; it offers {', '.join(offered)}")
+        self._runtime = onnxruntime
+        self._threads = threads
+        self._provider = provider
+        self._affinity = pin(threads)
+        self._models: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self._next = 0
+
+    def hello(self) -> dict[str, Any]:
+        cpuinfo = _read_text("/proc/cpuinfo") or ""
+        return {
+            "cpu": cpu_name(cpuinfo),
+            "architecture": platform.machine(),
+            "instruction_sets": instruction_sets(cpuinfo),
+            "cores": os.cpu_count(),
+            "onnxruntime": self._runtime.__version__,
+            "provider": self._provider,
+            "threads": self._threads,
+            "affinity": self._affinity,
+            "governor": _read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        }
+
+    def load(self, model: bytes) -> dict[str, Any]:
+        options = self._runtime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = self._runtime.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = self._runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 3
+        session = self._runtime.InferenceSession(model, options, providers=[self._provider])
+        loaded = session, _inputs(session)
+        runs = _warm_up(*loaded)
+        self._next += 1
+        self._models[self._next] = loaded
+        return {"id": self._next, "warm_up_runs": runs}
+
+    def visit(self, model_id: int, duration_ms: float) -> dict[str, Any]:
+        """Run a model for about `duration_ms`, and at least `MIN_RUNS` times.
+
+        `cpu_ms` is the processor time of the calling thread, which does all the work of a one-threaded session: it
+        leaves out what the system or the hypervisor gave to others.
+        """
+        session, inputs = self._models[model_id]
+        session.run(None, inputs)  # fetches code and weights that another model pushed out of the caches
+        runs: list[tuple[int, int]] = []
+        end = time.perf_counter() + duration_ms / 1e3
+        while len(runs) < MIN_RUNS or (time.perf_counter() < end and len(runs) < MAX_RUNS):
+            wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
+            session.run(None, inputs)
+            cpu, now = time.thread_time_ns() - cpu, time.perf_counter_ns()
+            runs.append((now - wall, cpu))
+        return {"wall_ms": [w / 1e6 for w, _ in runs], "cpu_ms": [c / 1e6 for _, c in runs]}
+
+    def answer(self, header: dict[str, Any], payload: bytes) -> dict[str, Any]:
+        """The reply to a request. Whatever goes wrong becomes its `error`: the agent lives on."""
+        command = header.get("command")
+        try:
+            if command == "hello":
+                return {"ok": True, **self.hello()}
+            if command == "load":
+                return {"ok": True, **self.load(payload)}
+            if command in ("visit", "unload") and header.get("id") not in self._models:
+                return {"ok": False, "error": f"no model has the id {header.get('id')!r}"}
+            if command == "visit":
+                return {"ok": True, **self.visit(header["id"], float(header["duration_ms"]))}
+            if command == "unload":
+                del self._models[header["id"]]
+                return {"ok": True}
+        except Exception as error:
+            return {"ok": False, "error": " ".join(str(error).split()) or type(error).__name__}
+        return {"ok": False, "error": f"unknown command {command!r}"}
+
+
+def _inputs(session: Any) -> dict[str, Any]:
+    """Seeded random inputs, 0..1 for floats; every dynamic axis is 1."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    values = {}
+    for argument in session.get_inputs():
+        element = argument.type[len("tensor(") : -1]
+        if element not in ELEMENT_TYPES:
+            raise ValueError(f"input {argument.name} has the type {argument.type}, which cannot be made up")
+        name = NUMPY_TYPES.get(element, element)
+        shape = [side if isinstance(side, int) and side > 0 else 1 for side in argument.shape]
+        top = 1.0 if name.startswith("float") else 2.0 if name == "bool" else 100.0
+        values[argument.name] = (random.random(shape) * top).astype(name)
+    return values
+
+
+def _warm_up(session: Any, inputs: dict[str, Any]) -> int:
+    """Run until the medians of two windows agree within 5 %, for at most `WARM_UP_S`; returns the number of runs."""
+    end = time.perf_counter() + WARM_UP_S
+    runs, before = 0, 0.0
+    while True:
+        window: list[int] = []
+        window_end = time.perf_counter() + 0.01
+        while len(window) < MIN_RUNS or time.perf_counter() < window_end:
+            start = time.thread_time_ns()
+            session.run(None, inputs)
+            window.append(time.thread_time_ns() - start)
+        runs += len(window)
+        now = statistics.median(window)
+        if abs(now - before) <= 0.05 * now or time.perf_counter() > end:
+            return runs
+        before = now
+
+
+def serve(agent: Agent, requests: IO[bytes], replies: IO[bytes], limit: int = MODEL_LIMIT) -> int:
+    """Answer until `quit` or the end of the stream; after a broken frame say so and stop, with status 1."""
+    while True:
+        try:
+            frame = read_frame(requests, limit)
+        except ProtocolError as error:
+            replies.write(pack({"ok": False, "error": f"broken frame: {error}"}))
+            replies.flush()
+            return 1
+        if frame is None or frame[0].get("command") == "quit":
+            return 0
+        replies.write(pack(agent.answer(*frame)))
+        replies.flush()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="nas-edge agent", description="Measures ONNX files over stdin and stdout.")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--provider", default="CPUExecutionProvider")
+    parser.add_argument("--max-model-mb", type=int, default=MODEL_LIMIT >> 20)
+    options = parser.parse_args(arguments)
+    # Frames own the real stdout: whatever a library prints goes to stderr.
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        agent = Agent(options.threads, options.provider)
+    except Exception as error:
+        replies.write(pack({"ok": False, "error": " ".join(str(error).split())}))
+        replies.flush()
+        return 1
+    return serve(agent, sys.stdin.buffer, replies, options.max_model_mb << 20)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

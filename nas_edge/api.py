@@ -1,0 +1,50 @@
+"""The command line's verbs for Python: the same words, typed results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from nas_edge.config import make_config
+from nas_edge.errors import UserError
+from nas_edge.latency.profile import Profile
+from nas_edge.plugins import load_plugins
+from nas_edge.engine.progress import Progress
+from nas_edge.engine.run import run_search
+from nas_edge.engine.session import Session
+from nas_edge.store.study import StoredStudy, locate
+
+
+def search(file: str | Path | None = None, *, progress: Progress | None = None, **options: Any) -> StoredStudy:
+    """Run a search, or go on with a stored one; the options are those of `nas-edge search`.
+
+    `nas_edge.search(data="digits", trials=40, max_latency_ms=0.5)`. Raises `UserError` naming the option, its value
+    and the remedy.
+    """
+    return run_search(make_config(Path(file) if file else None, options), progress)
+
+
+def load_study(study: str, *, storage: str | None = None, out: str | None = None) -> StoredStudy:
+    """A stored study by name, folder or database file; `.study` is the Optuna study. Raises `UserError`."""
+    return locate(study, storage, out)
+
+
+def calibrate(*, progress: Progress | None = None, **options: Any) -> Profile:
+    """A latency profile of a target from random candidates of a search space; the options are those of `search`.
+
+    Takes at most about `calibration_seconds`.
+    """
+    config = make_config(None, options)
+    session = Session.open(config, load_plugins())
+    return session.calibrate(config.calibration_seconds, progress or Progress())
+
+
+def sampler(name: str, seed: int = 0) -> optuna.samplers.BaseSampler:
+    """A registered sampler, which also works in a plain Optuna study of any search space. Raises `UserError`."""
+    factory = load_plugins().find("sampler", name)
+    made = factory(seed)
+    if not isinstance(made, optuna.samplers.BaseSampler):
+        raise UserError(f"sampler {name!r} made {type(made).__name__}, not an Optuna BaseSampler; mend its plugin")
+    return made

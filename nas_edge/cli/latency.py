@@ -1,0 +1,136 @@
+"""The commands that measure and predict a model's latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nas_edge.cli.inspect import JsonFlag
+from nas_edge.errors import ModelError, UserError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from nas_edge.contracts import Target
+    from nas_edge.latency.profile import Profile
+    from nas_edge.records import Measurement, Prediction
+
+TOP_KERNELS = 10
+
+
+def measure(
+    model: Annotated[Path, typer.Argument(help="ONNX file.")],
+    target: Annotated[str, typer.Option(help="Device; local, or local?threads=2.")] = "local",
+    threads: Annotated[int | None, typer.Option(help="Threads that ONNX Runtime may use.")] = None,
+    seconds: Annotated[float, typer.Option(help="Time to spend.", min=0.1, max=3600)] = 3.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure a model's latency on a target, at batch 1."""
+    from nas_edge.cli.output import emit, facts
+
+    result = _target(target, threads).measure(_model_file(model), seconds)
+    payload = {"model": str(model), **asdict(result)}
+    emit(payload, as_json, lambda: facts(_measured(result)))
+
+
+def predict(
+    models: Annotated[list[Path], typer.Argument(help="ONNX files, or folders of them.")],
+    target: Annotated[str, typer.Option(help="Device, or a profile file that `calibrate -o` wrote.")] = "local",
+    threads: Annotated[int | None, typer.Option(help="Threads that ONNX Runtime may use.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Predict models' latency on a calibrated target, without running them."""
+    from nas_edge.cli.output import emit
+    from nas_edge.latency.graph import load_graph
+
+    paths = _model_files(models)
+    profile = _profile(target, threads)
+    predictions = [profile.predict(load_graph(path)) for path in paths]
+    rows = [{"path": str(path), **asdict(p)} for path, p in zip(paths, predictions, strict=True)]
+    several = len(models) > 1 or models[0].is_dir()
+    payload: dict[str, Any] = {"target": profile.target, "error": asdict(profile.error)}
+    payload |= {"predictions": rows} if several else rows[0]
+    emit(payload, as_json, lambda: _predicted(paths, predictions))
+
+
+def _target(address: str, threads: int | None) -> Target:
+    """The target at an address; `--threads` is the option of that name in it."""
+    from nas_edge.plugins import load_plugins
+    from nas_edge.targets.address import parse_target
+
+    if threads is not None:
+        if "threads=" in address:
+            raise UserError(f"--threads {threads} and the target {address!r} both give threads; leave one out")
+        address += f"{'&' if '?' in address else '?'}threads={threads}"
+    return parse_target(load_plugins().targets, address)
+
+
+def _profile(target: str, threads: int | None) -> Profile:
+    """The profile in a file of that name, or the one kept for the target of that address."""
+    from nas_edge.latency.profile import Profile, default_path
+
+    file = Path(target)
+    if file.suffix == ".json" or file.is_file():
+        if threads is not None:
+            raise UserError(f"--threads {threads}: the profile {target} is of a fixed number of threads; leave it out")
+        return Profile.load(file)
+    device = _target(target, threads)
+    fingerprint = device.fingerprint()
+    kept = default_path(fingerprint)
+    if not kept.exists():
+        raise UserError(
+            f"target {device.name!r} has no profile yet; `nas-edge calibrate --target {device.name}` makes it"
+        )
+    profile = Profile.load(kept)
+    profile.check(fingerprint)
+    return profile
+
+
+def _model_file(path: Path) -> Path:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; give the path of an ONNX file")
+    return path
+
+
+def _model_files(paths: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(path.glob("*.onnx"))
+            if not inside:
+                raise ModelError(f"{path}: this folder holds no .onnx file")
+            files.extend(inside)
+        else:
+            files.append(_model_file(path))
+    return files
+
+
+def _measured(result: Measurement) -> dict[str, str]:
+    return {
+        "median": f"{result.p50_ms:.3f} ms  ({result.low_ms:.3f} to {result.high_ms:.3f})",
+        "90 % quantile": f"{result.p90_ms:.3f} ms",
+        "runs": str(result.samples),
+        "target": f"{result.target}, {result.fingerprint.get('cpu', '?')}",
+        "doubt": result.unstable_because or "none",
+    }
+
+
+def _predicted(paths: Sequence[Path], predictions: Sequence[Prediction]) -> RenderableType:
+    """A row a model; the dearest kernels too where there is only one."""
+    from rich.console import Group
+
+    from nas_edge.cli.output import table
+
+    models = table("model", ">ms", ">low", ">high", "unsupported")
+    for path, p in zip(paths, predictions, strict=True):
+        models.add_row(str(path), f"{p.ms:.3f}", f"{p.low_ms:.3f}", f"{p.high_ms:.3f}", ", ".join(p.unsupported) or "-")
+    if len(paths) > 1:
+        return models
+    kernels = table("kernel", "kind", ">ms", ">share")
+    for kernel in sorted(predictions[0].kernels, key=lambda k: -k.ms)[:TOP_KERNELS]:
+        kernels.add_row(kernel.name, kernel.kind, f"{kernel.ms:.4f}", f"{kernel.ms / predictions[0].ms:.0%}")
+    return Group(models, "", kernels)

@@ -1,0 +1,181 @@
+"""The commands that make, continue and read studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nas_edge.cli.inspect import JsonFlag
+from nas_edge.errors import UserError
+
+if TYPE_CHECKING:
+    from nas_edge.config import StudyConfig
+    from nas_edge.store.study import StoredStudy
+
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name, folder or database file.")]
+StorageOption = Annotated[str | None, typer.Option(help="Database URL; by default SQLite under --out.")]
+OutOption = Annotated[str | None, typer.Option(help="Folder of the study's files; by default runs/NAME.")]
+TrialsOption = Annotated[int | None, typer.Option(help="Evaluated candidates in all.  [default: 40]")]
+TimeoutOption = Annotated[float | None, typer.Option(help="Stop asking for new candidates after so many seconds.")]
+WorkersOption = Annotated[int | None, typer.Option(help="Processes on this machine.  [default: 1]")]
+
+
+def search(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[STUDY.toml]", help="A study file; flags override it.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="digits, fashion-mnist:ROOT, cifar10:ROOT or folder:PATH.")] = None,
+    space: Annotated[str | None, typer.Option(help="Search space; see `nas-edge spaces`.")] = None,
+    target: Annotated[str | None, typer.Option(help="Device; local, or local?threads=2.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the target: short for local?threads=N.")] = None,
+    trials: TrialsOption = None,
+    timeout: TimeoutOption = None,
+    objectives: Annotated[
+        str | None, typer.Option(help="accuracy,latency_ms or accuracy,latency_ms,size_bytes.")
+    ] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Latency budget in milliseconds.")] = None,
+    techniques: Annotated[str | None, typer.Option(help="Those to search over, comma-separated, or none.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="nsga2, tpe or random; see `nas-edge plugins`.")] = None,
+    storage: StorageOption = None,
+    study: Annotated[str | None, typer.Option(help="The study's name; by default that of the data set.")] = None,
+    workers: WorkersOption = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the splits, the sampler and the training.")] = None,
+    out: OutOption = None,
+    train_images: Annotated[int | None, typer.Option(help="Use only so many training images.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Images that one candidate's training sees.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Search for the best trade-offs, or go on with a stored search up to --trials in all."""
+    from nas_edge.config import make_config
+
+    if threads is not None and target is not None:
+        raise UserError("--threads and --target are both given; write --target 'local?threads=N'")
+    overrides = {
+        "data": data,
+        "space": space,
+        "target": f"local?threads={threads}" if threads is not None else target,
+        "trials": trials,
+        "timeout": timeout,
+        "objectives": _names(objectives),
+        "max_latency_ms": max_latency_ms,
+        "techniques": _names(techniques),
+        "sampler": sampler,
+        "storage": storage,
+        "study": study,
+        "workers": workers,
+        "seed": seed,
+        "out": out,
+        "train_images": train_images,
+    }
+    _run(make_config(file, overrides, {"samples": samples}), as_json)
+
+
+def resume(
+    study: StudyArgument,
+    trials: TrialsOption = None,
+    timeout: TimeoutOption = None,
+    workers: WorkersOption = None,
+    storage: StorageOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Go on with a stored study as it was configured, up to --trials in all."""
+    from nas_edge.config import parse_config
+
+    stored = _locate(study, storage)
+    given = {"trials": trials, "timeout": timeout, "workers": workers}
+    values = {**stored.config.model_dump(), **{k: v for k, v in given.items() if v is not None}}
+    values |= {"storage": stored.url, "out": str(stored.folder)}
+    _run(parse_config(values), as_json)
+
+
+def show(
+    study: StudyArgument,
+    trial: Annotated[int | None, typer.Argument(help="One trial, with what each technique did.")] = None,
+    storage: StorageOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show a study's front and trials, or one trial."""
+    from nas_edge.cli.output import emit
+    from nas_edge.cli.views import study_view, trial_view
+    from nas_edge.report.front import front_rows, summary, trial_rows
+
+    stored = _locate(study, storage)
+    if trial is not None:
+        payload = _trial(stored, trial)
+        emit(payload, as_json, lambda: trial_view(payload))
+        return
+    payload = {**summary(stored), "trials": trial_rows(stored)}
+    emit(payload, as_json, lambda: study_view(stored, front_rows(stored)))
+
+
+def export(
+    study: StudyArgument,
+    trial: Annotated[int, typer.Argument(help="The trial's number.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")],
+    storage: StorageOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a trial's model.onnx, recipe.json and card.md into a folder."""
+    from nas_edge.cli.output import emit
+    from nas_edge.cli.progress import live_progress
+    from nas_edge.report.export import export_trial
+
+    stored = _locate(study, storage)
+    with live_progress() as progress:
+        paths = export_trial(stored, trial, out, progress)
+    emit({"files": [str(p) for p in paths]}, as_json, lambda: "\n".join(f"wrote {p}" for p in paths))
+
+
+def _names(text: str | None) -> list[str] | None:
+    """`a,b` to its names; `none` to no names at all."""
+    if text is None:
+        return None
+    return [] if text == "none" else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _locate(study: str, storage: str | None) -> StoredStudy:
+    from nas_edge.store.study import locate
+
+    return locate(study, storage)
+
+
+def _run(config: StudyConfig, as_json: bool) -> None:
+    from nas_edge.cli.output import console, emit
+    from nas_edge.cli.progress import live_progress
+    from nas_edge.cli.views import study_view
+    from nas_edge.report.front import front_rows, summary
+    from nas_edge.engine.run import run_search
+
+    try:
+        with live_progress() as progress:
+            stored = run_search(config, progress)
+    except KeyboardInterrupt:
+        console.print(f"Interrupted; the study is whole. Go on with the same command, or: {_resume(config)}")
+        raise
+    emit(summary(stored), as_json, lambda: study_view(stored, front_rows(stored)))
+
+
+def _resume(config: StudyConfig) -> str:
+    if config.storage:
+        return f"nas-edge resume {config.name} --storage URL"
+    return f"nas-edge resume {config.folder}"
+
+
+def _trial(stored: StoredStudy, number: int) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from optuna.trial import TrialState
+
+    from nas_edge.engine.finish import read_recipe
+
+    trial = stored.trial(number)
+    payload: dict[str, Any] = {"study": stored.config.name, "number": number, "state": trial.state.name.lower()}
+    payload["why"] = trial.user_attrs.get("why")
+    payload["params"] = trial.params
+    if trial.state is TrialState.COMPLETE:
+        final = stored.tables.finals(stored.config.name).get(number)
+        spec, evaluation = read_recipe(stored, trial, final=bool(final and final["final"]))
+        payload |= {"spec": spec.to_json(), "evaluation": asdict(evaluation), "final": final}
+    return payload

@@ -1,0 +1,159 @@
+"""The end of a search: finalists trained for longer, the whole front measured and tested. Runs again freely."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from nas_edge.contracts import Context
+from nas_edge.errors import InvalidCandidate, StorageError
+from nas_edge.evaluate import evaluate
+from nas_edge.export import accuracy
+from nas_edge.records import Evaluation, StepRecord
+from nas_edge.engine.loop import MODEL_FILE, RECIPE_FILE, recipe_text
+from nas_edge.engine.progress import Progress
+from nas_edge.engine.session import Session
+from nas_edge.spec import CandidateSpec
+from nas_edge.store.study import StoredStudy
+
+MEASURE_BUDGET_S = 3.0
+
+
+def read_recipe(stored: StoredStudy, trial: FrozenTrial, *, final: bool) -> tuple[CandidateSpec, Evaluation]:
+    """The spec and the evaluation that a trial's artifacts hold."""
+    with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
+        path = Path(folder) / RECIPE_FILE
+        _fetch(stored, trial, RECIPE_FILE, path, final=final)
+        value = json.loads(path.read_text())
+    steps = tuple(StepRecord(**{**s, "notes": tuple(s["notes"])}) for s in value["evaluation"]["steps"])
+    return CandidateSpec.from_json(value["spec"]), Evaluation(**{**value["evaluation"], "steps": steps})
+
+
+def finish(session: Session, stored: StoredStudy, progress: Progress) -> None:
+    """Finalise the front: what has been done for a member stays as it is."""
+    front = stored.front()
+    config = stored.config.train
+    finalise(session, stored, front, progress, longer=front[: config.finalists] if config.final_budget else [])
+
+
+def finalise(
+    session: Session,
+    stored: StoredStudy,
+    trials: Sequence[FrozenTrial],
+    progress: Progress,
+    *,
+    longer: Sequence[FrozenTrial] = (),
+) -> None:
+    """Test and measure trials, those of `longer` after more training, and publish their files."""
+    finals = stored.tables.finals(stored.config.name)
+    for trial in trials:
+        if trial.number in finals:
+            continue
+        progress.phase(f"Testing trial {trial.number}" + (", trained for longer" if trial in longer else ""))
+        with session.context(session.config.train.final_budget or 1.0) as context:
+            record = _finalise(session, stored, trial, context, retrain=trial in longer)
+        stored.tables.add_final(stored.config.name, trial.number, record)
+    finals = stored.tables.finals(stored.config.name)
+    for trial in trials:
+        path = published_model(stored, trial.number)
+        if not path.is_file():
+            copy_model(stored, trial, path, final=finals[trial.number]["final"])
+    _measure(session, stored, trials, progress)
+
+
+def _finalise(
+    session: Session, stored: StoredStudy, trial: FrozenTrial, context: Context, *, retrain: bool
+) -> dict[str, Any]:
+    """The record of one member: trained for longer where asked and better, then tested."""
+    spec, kept = read_recipe(stored, trial, final=False)
+    path, final = context.work_dir / "searched.onnx", False
+    copy_model(stored, trial, path, final=False)
+    if retrain:
+        try:
+            candidate, evaluation = evaluate(session.registry, spec, context, session.config.train)
+        except InvalidCandidate:  # more training can change the ranks and leave nothing to build
+            candidate = None
+        limit = session.config.max_latency_ms
+        if (
+            candidate is not None
+            and candidate.onnx_path is not None
+            and evaluation.accuracy > kept.accuracy
+            and (limit is None or evaluation.latency_ms <= limit)
+        ):
+            path, kept, final = candidate.onnx_path, evaluation, True
+            _store_final(stored, trial, spec, evaluation, path)
+    return {
+        "final": final,
+        "accuracy": kept.accuracy,
+        "test_accuracy": accuracy(path, session.data.test),
+        "test_images": len(session.data.test),
+        "predicted_ms": kept.latency_ms if kept.latency_source == "predicted" else None,
+        "predicted_low_ms": kept.latency_low_ms,
+        "predicted_high_ms": kept.latency_high_ms,
+        "size_bytes": kept.size_bytes,
+        "macs": kept.macs,
+        "parameters": kept.parameters,
+        "onnx_sha256": kept.onnx_sha256,
+    }
+
+
+def _store_final(
+    stored: StoredStudy, trial: FrozenTrial, spec: CandidateSpec, evaluation: Evaluation, model: Path
+) -> None:
+    """Finished trials take no more artifacts, so those of the final training belong to the study."""
+    copy = model.with_name(_final_name(trial, MODEL_FILE))
+    copy.write_bytes(model.read_bytes())
+    recipe = model.with_name(_final_name(trial, RECIPE_FILE))
+    recipe.write_text(recipe_text(spec, evaluation))
+    stored.upload(copy, stored.study)
+    stored.upload(recipe, stored.study)
+
+
+def front_evaluations(stored: StoredStudy) -> list[Evaluation]:
+    """What is known of the members of the front, for the observers."""
+    finals = stored.tables.finals(stored.config.name)
+    return [
+        read_recipe(stored, trial, final=bool(finals.get(trial.number, {}).get("final")))[1] for trial in stored.front()
+    ]
+
+
+def published_model(stored: StoredStudy, number: int) -> Path:
+    """Where the ONNX file of a finalised trial lies."""
+    return stored.folder / "models" / f"trial-{number:04d}.onnx"
+
+
+def copy_model(stored: StoredStudy, trial: FrozenTrial, to: Path, *, final: bool) -> None:
+    """Copy a trial's ONNX file out of the artifacts. Raises `StorageError` where it is missing."""
+    _fetch(stored, trial, MODEL_FILE, to, final=final)
+
+
+def _fetch(stored: StoredStudy, trial: FrozenTrial, name: str, to: Path, *, final: bool) -> None:
+    if final:
+        found = stored.download(_final_name(trial, name), stored.study, to)
+    else:
+        found = stored.download(name, trial, to)
+    if not found:
+        raise StorageError(f"the artifact {name} of trial {trial.number} is missing in {stored.folder / 'artifacts'}")
+
+
+def _final_name(trial: FrozenTrial, name: str) -> str:
+    return f"final-{trial.number}-{name}"
+
+
+def _measure(session: Session, stored: StoredStudy, trials: Sequence[FrozenTrial], progress: Progress) -> None:
+    """Measure published files in one campaign, where that was not done on this target before."""
+    finals = stored.tables.finals(stored.config.name)
+    hashes = {t.number: finals[t.number]["onnx_sha256"] for t in trials}
+    tables, key = stored.tables, session.target_key
+    missing = [t for t in trials if tables.measurement(hashes[t.number], key) is None]
+    if not missing:
+        return
+    progress.phase(f"Measuring {len(missing)} models on {session.target.name}")
+    results = session.target.measure_many([published_model(stored, t.number) for t in missing], MEASURE_BUDGET_S)
+    for trial, result in zip(missing, results, strict=True):
+        tables.add_measurement(hashes[trial.number], key, result)

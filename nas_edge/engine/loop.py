@@ -1,0 +1,191 @@
+"""The search: ask Optuna, evaluate, tell; safe to kill at any moment and to go on with."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from nas_edge.contracts import Candidate, Context
+from nas_edge.errors import InvalidCandidate, NasEdgeError, UserError
+from nas_edge.evaluate import draft_latency, evaluate
+from nas_edge.records import Evaluation
+from nas_edge.engine.progress import Point, Progress
+from nas_edge.engine.sample import suggest_spec
+from nas_edge.engine.session import Session
+from nas_edge.spec import CandidateSpec
+from nas_edge.store.study import StoredStudy, worker_mark
+
+MAX_REJECTED_IN_A_ROW = 300
+MAX_FAILED_IN_A_ROW = 5
+WAIT_S = 0.5
+MODEL_FILE, RECIPE_FILE = "model.onnx", "recipe.json"
+
+
+class Rejected(Exception):
+    """A candidate that is not worth training; the reason is the message."""
+
+
+def run_trials(
+    session: Session,
+    stored: StoredStudy,
+    progress: Progress,
+    *,
+    lock: AbstractContextManager[Any] | None = None,
+    deadline: float | None = None,
+) -> None:
+    """Evaluate candidates until the study has the asked number of them, or `deadline` (time.monotonic) passes.
+
+    `lock` is shared with the other workers on this machine, so that they never ask for one trial too many.
+    """
+    total = stored.config.trials
+    rejected = failed = 0
+    progress.trials(stored.finished(), total, front_points(stored))
+    while deadline is None or time.monotonic() < deadline:
+        with lock or nullcontext():
+            stored.requeue_dead()
+            finished = stored.finished()
+            if finished >= total:
+                return
+            busy = finished + len(stored.trials(TrialState.RUNNING)) >= total
+            trial = None if busy else _ask(session, stored)
+        if trial is None:  # the last ones are in other hands: stay until they are told or their worker is dead
+            time.sleep(WAIT_S)
+            continue
+        state = run_trial(session, stored, trial, progress)
+        rejected = rejected + 1 if state is TrialState.PRUNED else 0
+        failed = failed + 1 if state is TrialState.FAIL else 0
+        progress.trials(stored.finished(), total, front_points(stored))
+        if rejected >= MAX_REJECTED_IN_A_ROW:
+            why = stored.trial(trial.number).user_attrs.get("why", "")
+            raise UserError(f"{rejected} candidates in a row were rejected, the last: {why}; loosen the limits")
+        if failed >= MAX_FAILED_IN_A_ROW:
+            why = stored.trial(trial.number).user_attrs.get("why", "")
+            raise NasEdgeError(f"{failed} trials in a row failed, the last: {why}; see {error_log(stored)}")
+
+
+def run_trial(session: Session, stored: StoredStudy, trial: optuna.Trial, progress: Progress) -> TrialState:
+    """One trial, told to Optuna whatever happens; returns the state it was told with."""
+    try:
+        spec = suggest_spec(trial, session.space, session.techniques)
+        trial.set_user_attr("key", spec.key)
+        trial.set_user_attr("techniques", spec.summary)
+        with session.context() as context:
+            _reject_early(session, stored, trial, spec, context)
+            candidate, evaluation = evaluate(session.registry, spec, context, session.config.train)
+            store_evaluation(stored, trial, candidate, evaluation)
+        _constrain(trial, session.config.max_latency_ms, evaluation.latency_ms)
+        stored.study.tell(trial, [getattr(evaluation, name) for name in session.config.objectives])
+        progress.trial(trial.number, describe(evaluation, spec))
+        session.registry.hooks.hook.candidate_finished(study=stored.study, evaluation=evaluation)
+        return TrialState.COMPLETE
+    except (Rejected, InvalidCandidate) as error:
+        return _end(stored, trial, TrialState.PRUNED, f"rejected: {_line(error)}", progress)
+    except KeyboardInterrupt:
+        stored.requeue(stored.trial(trial.number), "interrupted")
+        raise
+    except UserError:  # a missing plugin or a full disk: going on would only repeat it
+        stored.requeue(stored.trial(trial.number), "stopped by an error")
+        raise
+    except OSError as error:
+        stored.requeue(stored.trial(trial.number), "stopped by an error")
+        raise error
+    except Exception as error:
+        _log_traceback(stored, trial)
+        return _end(stored, trial, TrialState.FAIL, f"failed: {type(error).__name__}: {_line(error)}", progress)
+
+
+def _ask(session: Session, stored: StoredStudy) -> optuna.Trial:
+    """A new trial. The sampler is made anew from the seed and the trials told, so that resuming needs no state."""
+    told = len(stored.trials(TrialState.COMPLETE, TrialState.PRUNED))
+    seed = int(np.random.SeedSequence([session.config.seed, told]).generate_state(1)[0])
+    stored.study.sampler = session.registry.samplers[session.config.sampler](seed)
+    trial = stored.study.ask()
+    trial.set_user_attr("worker", worker_mark())
+    return trial
+
+
+def _reject_early(
+    session: Session, stored: StoredStudy, trial: optuna.Trial, spec: CandidateSpec, context: Context
+) -> None:
+    """Spend no training on what plugins refuse, what the study holds already, or what is too slow."""
+    reasons = session.registry.hooks.hook.validate_candidate(spec=spec, context=context)
+    if reasons:
+        raise Rejected("; ".join(reasons))
+    twin = stored.twin(spec.key, but=trial.number)
+    if twin is not None:
+        raise Rejected(f"the same candidate as trial {twin.number}")
+    limit = session.config.max_latency_ms
+    if limit is not None:
+        draft = draft_latency(session.registry, spec, context, session.config.train)
+        if draft.low_ms > limit:
+            _constrain(trial, limit, draft.ms)
+            raise Rejected(f"{draft.ms:.3g} ms {draft.source} before training, over --max-latency-ms {limit:g}")
+
+
+def store_evaluation(stored: StoredStudy, trial: optuna.Trial, candidate: Candidate, evaluation: Evaluation) -> None:
+    """Keep the file, the recipe, and short attributes that read well in Optuna Dashboard."""
+    path = candidate.onnx_path
+    if path is None:
+        raise ValueError("the candidate has no ONNX file")
+    recipe = path.with_name(RECIPE_FILE)
+    recipe.write_text(recipe_text(candidate.spec, evaluation))
+    stored.upload(path, trial)
+    stored.upload(recipe, trial)
+    interval = f"{evaluation.latency_low_ms:.3g} to {evaluation.latency_high_ms:.3g}"
+    trial.set_user_attr("accuracy", f"{evaluation.accuracy:.2%}")
+    trial.set_user_attr("latency", f"{evaluation.latency_ms:.3g} ms ({interval}, {evaluation.latency_source})")
+    trial.set_user_attr("size_bytes", evaluation.size_bytes)
+    trial.set_user_attr("onnx_sha256", evaluation.onnx_sha256)
+
+
+def recipe_text(spec: CandidateSpec, evaluation: Evaluation) -> str:
+    """What a candidate is and what was found of it, as JSON."""
+    return json.dumps({"spec": spec.to_json(), "evaluation": asdict(evaluation)}, indent=1)
+
+
+def front_points(stored: StoredStudy) -> list[Point]:
+    """The front so far, for the progress display."""
+    return [
+        Point(t.number, t.values[0], t.values[1], t.user_attrs.get("size_bytes", 0), t.user_attrs.get("techniques", ""))
+        for t in stored.front()
+    ]
+
+
+def describe(evaluation: Evaluation, spec: CandidateSpec) -> str:
+    size = f"{evaluation.size_bytes / 1000:.0f} kB"
+    took = f"{evaluation.seconds['total']:.0f} s"
+    return f"{evaluation.accuracy:.1%}  {evaluation.latency_ms:.3g} ms  {size}  {spec.summary}  ({took})"
+
+
+def error_log(stored: StoredStudy) -> Path:
+    return stored.folder / "errors.log"
+
+
+def _constrain(trial: optuna.Trial, limit_ms: float | None, latency_ms: float) -> None:
+    if limit_ms is not None:
+        trial.set_constraint("latency_ms", latency_ms - limit_ms)
+
+
+def _end(stored: StoredStudy, trial: optuna.Trial, state: TrialState, why: str, progress: Progress) -> TrialState:
+    trial.set_user_attr("why", why)
+    stored.study.tell(trial, state=state)
+    progress.trial(trial.number, why)
+    return state
+
+
+def _log_traceback(stored: StoredStudy, trial: optuna.Trial) -> None:
+    with error_log(stored).open("a", encoding="utf-8") as file:
+        file.write(f"--- trial {trial.number}\n{traceback.format_exc()}\n")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500] or type(error).__name__

@@ -1,0 +1,199 @@
+"""What every trial of a study needs, made once: the plugins it uses, the data, the target, the teacher, the profile."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import nn
+
+from nas_edge import pipeline
+from nas_edge.config import StudyConfig
+from nas_edge.contracts import Context, ImageData, SearchSpace, Target, Technique
+from nas_edge.data import load_data
+from nas_edge.errors import InvalidCandidate, StudyMismatch
+from nas_edge.latency.calibrate import calibrate
+from nas_edge.latency.predictor import ProfilePredictor
+from nas_edge.latency.profile import Profile
+from nas_edge.pipeline import build_model, order_techniques, produce
+from nas_edge.plugins import Registry
+from nas_edge.engine.progress import Progress
+from nas_edge.engine.sample import RandomTrial, suggest_spec
+from nas_edge.spec import ArchSpec
+from nas_edge.store.study import StoredStudy
+from nas_edge.targets.address import fingerprint_key, parse_target
+from nas_edge.train.trainer import ImageTrainer
+
+TEACHER_FILE = "teacher.pt"
+TEACHER_DRAWS = 16
+CALIBRATION_SEED = 1_000_003
+PREDICTOR_NAME = "nas_edge.predictor"
+PIPELINE_NAME = "nas_edge.pipeline"
+
+
+@dataclass
+class Session:
+    """The live objects of a study."""
+
+    config: StudyConfig
+    registry: Registry
+    space: SearchSpace
+    techniques: list[Technique]
+    data: ImageData
+    target: Target
+    teacher: nn.Module | None = None
+
+    @classmethod
+    def open(cls, config: StudyConfig, registry: Registry) -> Session:
+        """Resolve every name and load the data. Raises `UserError` for what does not exist."""
+        space = registry.find("search space", config.space)
+        registry.find("sampler", config.sampler)
+        names = sorted(registry.techniques) if config.techniques is None else config.techniques
+        techniques = order_techniques([registry.find("technique", name) for name in names])
+        target = parse_target(registry.targets, config.target)
+        data = load_data(registry.datasets, config.data, seed=config.seed, train_images=config.train_images)
+        if registry.hooks.get_plugin(PIPELINE_NAME) is None:
+            registry.hooks.register(pipeline, PIPELINE_NAME)
+        return cls(config, registry, space, techniques, data, target)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a stored study must have in common with this session to be gone on with."""
+        versions = {f"technique {t.name}": t.version for t in self.techniques}
+        return {
+            "plugins": {f"search space {self.space.name}": self.space.version, **versions},
+            "data": {
+                "name": self.data.name,
+                "fingerprint": self.data.fingerprint,
+                "classes": list(self.data.classes),
+                "channels": self.data.channels,
+                "resolution": self.data.resolution,
+                "preprocessing": self.data.preprocessing,
+                "images": [len(self.data.train), len(self.data.validation), len(self.data.test)],
+            },
+            "target": {"name": self.target.name, "fingerprint": self.target_key},
+        }
+
+    @cached_property
+    def target_key(self) -> str:
+        return fingerprint_key(self.target.fingerprint())
+
+    @property
+    def domain(self) -> str:
+        """What networks a profile was calibrated on."""
+        techniques = ",".join(f"{t.name}{t.version}" for t in self.techniques)
+        shape = f"{self.data.channels}x{self.data.resolution}"
+        return f"{self.space.name}{self.space.version}/{shape}/{techniques}"
+
+    @property
+    def samples(self) -> int:
+        """Images that the training of one candidate sees."""
+        return self.config.train.samples_for(len(self.data.train))
+
+    @cached_property
+    def trainer(self) -> ImageTrainer:
+        return ImageTrainer(self.data, self.config.train, self.config.seed)
+
+    @contextlib.contextmanager
+    def context(self, budget: float = 1.0) -> Iterator[Context]:
+        """What techniques may touch, with a work folder that is gone afterwards; `budget` scales the training."""
+        with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
+            yield Context(
+                data=self.data,
+                target=self.target,
+                trainer=self.trainer,
+                work_dir=Path(folder),
+                seed=self.config.seed,
+                samples=round(self.samples * budget),
+                teacher=self.teacher,
+                log=logging.getLogger("nas_edge"),
+            )
+
+    # --- the latency predictor
+
+    def ensure_profile(self, stored: StoredStudy, progress: Progress) -> Profile:
+        """Use the stored profile of this target, or calibrate one and store it."""
+        found = stored.tables.calibration(self.target_key, self.domain)
+        if found is None:
+            profile = self.calibrate(self.config.calibration_seconds, progress)
+            stored.tables.add_calibration(self.target_key, self.domain, profile.to_json())
+        else:
+            profile = Profile.from_json(found)
+        self.use_profile(profile)
+        return profile
+
+    def use_profile(self, profile: Profile) -> None:
+        hooks = self.registry.hooks
+        if hooks.get_plugin(PREDICTOR_NAME) is not None:
+            hooks.unregister(name=PREDICTOR_NAME)
+        hooks.register(ProfilePredictor(profile, self.target), PREDICTOR_NAME)
+
+    def calibrate(self, budget_s: float, progress: Progress) -> Profile:
+        """A profile of the target from random candidates of this space, with their techniques."""
+        progress.phase(f"Calibrating latency on {self.target.name} (at most {budget_s:.0f} s)")
+        with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
+            return calibrate(
+                self.target,
+                self.random_network,
+                budget_s=budget_s,
+                progress=progress.calibrated,
+                work_dir=Path(folder),
+            )
+
+    def random_network(self, index: int) -> onnx.ModelProto:
+        """The `index`-th random candidate of the search's own distribution, with random weights."""
+        spec = suggest_spec(RandomTrial(CALIBRATION_SEED + index), self.space, self.techniques)
+        with self.context() as context:
+            graph = produce(self.registry, spec, replace(context, trained=False), self.config.train).graph
+        if graph is None:
+            raise InvalidCandidate(f"random candidate {index} has no graph")
+        return graph
+
+    # --- the teacher
+
+    def ensure_teacher(self, stored: StoredStudy, progress: Progress) -> None:
+        """Load the study's teacher, or train it once and store it with the study."""
+        if not any(t.needs_teacher for t in self.techniques):
+            return
+        model = build_model(self.registry, self.teacher_arch(), self.data, self.config.seed)
+        with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
+            path = Path(folder) / TEACHER_FILE
+            if stored.download(TEACHER_FILE, stored.study, path):
+                try:
+                    model.load_state_dict(torch.load(path, weights_only=True))
+                except (RuntimeError, OSError) as error:
+                    raise StudyMismatch(f"the stored teacher does not fit: {str(error).splitlines()[0]}") from None
+            else:
+                progress.phase("Training the teacher")
+                start = time.perf_counter()
+                model = self.trainer.fit(model, samples=round(self.samples * self.config.train.teacher_budget))
+                right = self.trainer.accuracy(model, self.data.validation)
+                torch.save(model.state_dict(), path)
+                stored.upload(path, stored.study)
+                stored.study.set_user_attr("teacher_accuracy", round(right, 4))
+                progress.warn(f"teacher: {right:.1%} on validation after {time.perf_counter() - start:.0f} s")
+        self.teacher = model.eval().requires_grad_(False)
+
+    def teacher_arch(self) -> ArchSpec:
+        """The space's own proposal, or the largest of a few random architectures."""
+        params = self.space.largest()
+        if params is None:
+            draws = [suggest_spec(RandomTrial(i), self.space, []).arch for i in range(TEACHER_DRAWS)]
+            return max(draws, key=self._parameters)
+        return ArchSpec(self.space.name, self.space.version, params)
+
+    def _parameters(self, arch: ArchSpec) -> int:
+        try:
+            model = build_model(self.registry, arch, self.data, self.config.seed)
+        except InvalidCandidate:
+            return 0
+        return sum(p.numel() for p in model.parameters())

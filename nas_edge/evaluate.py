@@ -1,0 +1,86 @@
+"""The product in one line, left to right: spec -> torch module -> techniques -> ONNX file -> accuracy and latency."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+
+from nas_edge.contracts import Candidate, Context, Target
+from nas_edge.export import accuracy
+from nas_edge.latency.graph import parameter_count, total_macs
+from nas_edge.pipeline import produce, timed
+from nas_edge.plugins import Registry
+from nas_edge.records import Evaluation
+from nas_edge.spec import CandidateSpec
+
+if TYPE_CHECKING:
+    from nas_edge.config import TrainConfig
+
+MEASURE_BUDGET_S = 1.0
+
+
+def evaluate(
+    registry: Registry, spec: CandidateSpec, context: Context, train: TrainConfig
+) -> tuple[Candidate, Evaluation]:
+    """One candidate: made, trained, compressed, exported, and judged as the file that would ship.
+
+    Raises `InvalidCandidate`, `ExportError` or `MeasurementError`; each costs this candidate alone.
+    """
+    start = time.perf_counter()
+    candidate = produce(registry, spec, context, train)
+    graph, path = artifacts(candidate)
+    with timed(candidate, "judge"):
+        right = accuracy(graph, context.data.validation)
+        latency = estimate_latency(registry, graph, path, context.target)
+    seconds = {**candidate.seconds, "total": time.perf_counter() - start}
+    return candidate, Evaluation(
+        key=spec.key,
+        accuracy=right,
+        latency_ms=latency.ms,
+        latency_low_ms=latency.low_ms,
+        latency_high_ms=latency.high_ms,
+        latency_source=latency.source,
+        size_bytes=path.stat().st_size,
+        parameters=parameter_count(graph),
+        macs=total_macs(graph),
+        onnx_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        seconds={name: round(value, 3) for name, value in seconds.items()},
+        steps=tuple(candidate.steps),
+    )
+
+
+@dataclass(frozen=True)
+class Latency:
+    """A latency with its interval, and whether it was "predicted" or "measured"."""
+
+    ms: float
+    low_ms: float
+    high_ms: float
+    source: str
+
+
+def estimate_latency(registry: Registry, graph: onnx.ModelProto, path: Path, target: Target) -> Latency:
+    """Predicted where a profile knows every operator, measured on the target where not."""
+    prediction = registry.hooks.hook.predict_latency(graph=graph, target=target)
+    if prediction is not None and not prediction.unsupported:
+        return Latency(prediction.ms, prediction.low_ms, prediction.high_ms, "predicted")
+    measured = target.measure(path, MEASURE_BUDGET_S)
+    return Latency(measured.p50_ms, measured.low_ms, measured.high_ms, "measured")
+
+
+def draft_latency(registry: Registry, spec: CandidateSpec, context: Context, train: TrainConfig) -> Latency:
+    """How fast a candidate would be, before any training: the same path with random weights."""
+    candidate = produce(registry, spec, replace(context, trained=False, notes=[]), train)
+    return estimate_latency(registry, *artifacts(candidate), context.target)
+
+
+def artifacts(candidate: Candidate) -> tuple[onnx.ModelProto, Path]:
+    """The ONNX model and file of a candidate that was produced."""
+    if candidate.graph is None or candidate.onnx_path is None:
+        raise ValueError("the candidate has no ONNX file yet; call produce() first")
+    return candidate.graph, candidate.onnx_path

@@ -1,0 +1,65 @@
+"""Runs ONNX models in ONNX Runtime: what a candidate's accuracy is judged by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+import torch
+from torch import nn
+
+from nas_edge.contracts import Split
+from nas_edge.data.batches import evaluation_batches
+from nas_edge.errors import ExportError, ModelError
+
+FATAL = 4
+
+
+def session(model: onnx.ModelProto | Path, *, threads: int = 0) -> ort.InferenceSession:
+    """A CPU session; `threads` 0 takes every core.
+
+    Raises `ModelError` where ONNX Runtime refuses a file, `ExportError` where it refuses a model of our making.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = FATAL
+    source = str(model) if isinstance(model, Path) else model.SerializeToString()
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        if isinstance(model, Path):
+            raise ModelError(f"ONNX Runtime refuses {model}: {reason}") from None
+        raise ExportError(f"ONNX Runtime refuses the exported model: {reason}") from None
+
+
+def logits(model: ort.InferenceSession, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Logits `[batch, classes]` of images `[batch, channels, height, width]` in 0..1."""
+    outputs: npt.NDArray[np.float32] = model.run(None, {model.get_inputs()[0].name: images})[0]
+    return outputs
+
+
+def accuracy(model: onnx.ModelProto | Path, split: Split) -> float:
+    """The fraction of a split that the ONNX model gets right in ONNX Runtime."""
+    runner = session(model, threads=torch.get_num_threads())
+    right = 0
+    for images, labels in evaluation_batches(split, 256):
+        right += int((logits(runner, images.numpy()).argmax(1) == labels.numpy()).sum())
+    return right / len(split)
+
+
+def check_parity(model: nn.Module, graph: onnx.ModelProto, images: torch.Tensor, tolerance: float = 1e-4) -> float:
+    """The largest difference of the logits between torch and ONNX Runtime, relative to their size where above 1.
+
+    Raises `ExportError` where it is above the tolerance: then the file would compute something else.
+    """
+    with torch.inference_mode():
+        expected = model(images).numpy()
+    found = logits(session(graph, threads=1), images.numpy())
+    difference = float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max()))
+    if not difference <= tolerance:
+        raise ExportError(f"the exported model's logits differ by {difference:.2g} (relative) from the torch model's")
+    return difference

@@ -1,0 +1,182 @@
+"""A walk over an ONNX graph: shapes, memory layouts, what runs in int8, and the kernels so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+
+from nas_edge.latency.shapes import TypedShape, infer_shapes
+
+BLOCK = 16
+PLAIN, BLOCKED, CHANNELS_LAST = "plain", "blocked", "channels_last"
+FEATURES = ("calls", "mega_macs", "kilobytes", "weight_kilobytes")
+# Operators that ONNX Runtime has in int8 when their inputs come from DequantizeLinear and their outputs are quantized.
+QUANTIZABLE = frozenset(
+    ("Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "MaxPool", "Sigmoid", "LeakyRelu")
+    + ("Concat", "Softmax", "Resize", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split")
+    + ("Gather", "Pad", "Relu", "Clip")
+)
+# These have an int8 form with a float output too.
+FLOAT_OUTPUT = frozenset(("Gemm", "MatMul"))
+
+
+@dataclass(frozen=True)
+class KernelWork:
+    """One kernel: what it is, its real multiply-accumulates, and its features in the order of `FEATURES`.
+
+    `mega_macs` counts padded channels where the kernel computes them; `kilobytes` are activations read and written.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    features: tuple[float, float, float, float]
+
+
+@dataclass
+class Node:
+    """A node of the graph. `ends` are its output values after what it takes along (activation, quantization)."""
+
+    index: int
+    op: str
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    proto: onnx.NodeProto
+    quantized: bool = False
+    ends: list[str] = field(default_factory=list)
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        for attribute in self.proto.attribute:
+            if attribute.name == name:
+                return onnx.helper.get_attribute_value(attribute)
+        return default
+
+
+class Walk:
+    """The state of a walk over one graph: shapes, layouts, and the kernels so far."""
+
+    def __init__(self, model: onnx.ModelProto, batch: int) -> None:
+        self.types: dict[str, TypedShape] = infer_shapes(model, batch)
+        self.constants: set[str] = {w.name for w in model.graph.initializer}
+        self.outputs: set[str] = {o.name for o in model.graph.output}
+        self.nodes: list[Node] = []
+        self.producers: dict[str, Node] = {}
+        self.consumers: dict[str, list[Node]] = {}
+        self.absorbed: set[int] = set()
+        self.layouts: dict[str, str] = {}
+        self.kernels: list[KernelWork] = []
+        self.unsupported: dict[str, None] = {}
+        self._copies: set[tuple[str, str]] = set()
+        for proto in model.graph.node:
+            self._add(proto)
+        for node in self.nodes:
+            self._find_quantized(node)
+
+    def _add(self, proto: onnx.NodeProto) -> None:
+        """Take a node in, unless it is constant: that ONNX Runtime computes once, on loading."""
+        inputs = list(proto.input)
+        named = [name for name in inputs if name]
+        if proto.op_type == "Constant" or (named and all(name in self.constants for name in named)):
+            self.constants.update(proto.output)
+            return
+        op = proto.op_type
+        node = Node(len(self.nodes), op, proto.name or proto.output[0], inputs, list(proto.output), proto)
+        node.ends = list(node.outputs)
+        self.nodes.append(node)
+        for name in node.outputs:
+            self.producers[name] = node
+        for name in named:
+            self.consumers.setdefault(name, []).append(node)
+
+    def _find_quantized(self, node: Node) -> None:
+        """Mark a node that runs in int8, with the activation and the quantization that it takes along."""
+        if node.op not in QUANTIZABLE or node.index in self.absorbed:
+            return
+        data = [self.producers.get(name) for name in self.data_inputs(node)]
+        if not data or any(p is None or p.op != "DequantizeLinear" for p in data):
+            return
+        taken: list[Node] = []
+        ends: list[str] = []
+        for output in node.outputs:
+            activation = self.sole_consumer(output)
+            if activation is not None and activation.op in ("Relu", "Clip") and len(node.outputs) == 1:
+                taken.append(activation)
+                output = activation.outputs[0]
+            quantizers = self.consumers.get(output, [])
+            if output in self.outputs or not quantizers or any(q.op != "QuantizeLinear" for q in quantizers):
+                if node.op in FLOAT_OUTPUT:
+                    node.quantized = True
+                return
+            taken.extend(quantizers)
+            ends.extend(q.outputs[0] for q in quantizers)
+        node.quantized, node.ends = True, ends
+        self.absorbed.update(t.index for t in taken)
+
+    def data_inputs(self, node: Node) -> list[str]:
+        """The inputs that are computed anew in each run."""
+        return [name for name in node.inputs if name and name not in self.constants]
+
+    def sole_consumer(self, value: str) -> Node | None:
+        """The one node that reads a value, or None where several do or the caller gets it."""
+        readers = self.consumers.get(value, [])
+        return readers[0] if len(readers) == 1 and value not in self.outputs else None
+
+    def source(self, node: Node, value: str) -> str:
+        """The tensor that a kernel really reads: the int8 one before DequantizeLinear for an int8 kernel."""
+        producer = self.producers.get(value)
+        if node.quantized and producer is not None and producer.op == "DequantizeLinear":
+            return producer.inputs[0]
+        return value
+
+    def shape(self, value: str) -> tuple[int, ...]:
+        return self.types[value].shape
+
+    def kilobytes(self, *values: str) -> float:
+        return sum(self.types[value].size_bytes for value in values) / 1024
+
+    def layout(self, value: str) -> str:
+        return self.layouts.get(value, PLAIN)
+
+    def has(self, value: str, layout: str) -> bool:
+        """Whether a value is there in a layout already."""
+        return self.layout(value) == layout or (value, layout) in self._copies
+
+    def take(self, value: str, layout: str) -> None:
+        """A kernel reads a value in a layout: once for each value and layout, a change is a kernel."""
+        if self.has(value, layout):
+            return
+        self._copies.add((value, layout))
+        shape = self.shape(value)
+        if len(shape) == 4:
+            self.emit(f"{value}:{layout}", "reorder", kilobytes=2 * self.kilobytes(value))
+
+    def give(self, node: Node, layout: str) -> None:
+        """A kernel leaves its outputs in a layout."""
+        for end in node.ends:
+            self.layouts[end] = layout
+
+    def absorb(self, node: Node, ops: Iterable[str]) -> Node | None:
+        """Let a kernel take the one node that reads its output, where it is one of `ops`; returns that node."""
+        follower = self.sole_consumer(node.ends[0]) if len(node.ends) == 1 else None
+        if follower is None or follower.op not in ops or follower.quantized or follower.index in self.absorbed:
+            return None
+        self.absorbed.add(follower.index)
+        node.ends = list(follower.outputs)
+        return follower
+
+    def emit(
+        self,
+        name: str,
+        kind: str,
+        *,
+        macs: int = 0,
+        computed_macs: int | None = None,
+        kilobytes: float = 0.0,
+        weight_kilobytes: float = 0.0,
+    ) -> None:
+        computed = macs if computed_macs is None else computed_macs
+        self.kernels.append(KernelWork(name, kind, macs, (1.0, computed / 1e6, kilobytes, weight_kilobytes)))

@@ -1,0 +1,143 @@
+"""Writes what ships: the ONNX file, the recipe that rebuilds it, and the card that says what it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nas_edge import __version__
+from nas_edge.errors import StorageError
+from nas_edge.records import Evaluation, Measurement
+from nas_edge.spec import CandidateSpec
+
+LIBRARIES = ("torch", "onnx", "onnxruntime", "optuna", "torch-pruning", "numpy")
+
+
+def write_export(
+    folder: Path,
+    model: Path,
+    spec: CandidateSpec,
+    evaluation: Evaluation,
+    *,
+    final: Mapping[str, Any],
+    study: Mapping[str, Any],
+    measurement: Measurement | None,
+) -> list[Path]:
+    """Write `model.onnx`, `recipe.json` and `card.md`; returns their paths. Raises `StorageError`."""
+    recipe = {
+        "spec": spec.to_json(),
+        "evaluation": {**asdict(evaluation), "test_accuracy": final["test_accuracy"]},
+        "study": study,
+        "versions": {"nas-edge": __version__, **{name: version(name) for name in LIBRARIES}},
+    }
+    texts = {
+        "recipe.json": json.dumps(recipe, indent=2) + "\n",
+        "card.md": card(spec, evaluation, final=final, study=study, measurement=measurement),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / "model.onnx", *(folder / name for name in texts)]
+        shutil.copyfile(model, paths[0].with_suffix(".part"))
+        paths[0].with_suffix(".part").replace(paths[0])
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write into {folder}: {error.strerror}; choose another -o") from None
+    return paths
+
+
+def card(
+    spec: CandidateSpec,
+    evaluation: Evaluation,
+    *,
+    final: Mapping[str, Any],
+    study: Mapping[str, Any],
+    measurement: Measurement | None,
+) -> str:
+    """The card in Markdown: accuracy, latency, size, on which CPU, with which ONNX Runtime, and how to run it."""
+    data = study["data"]
+    rows = [
+        (
+            "Accuracy on the test split",
+            f"{final['test_accuracy']:.4f} ({final['test_images']:,} images, in ONNX Runtime)",
+        ),
+        ("Accuracy on the validation split", f"{evaluation.accuracy:.4f}"),
+        ("Latency, measured", _measured(measurement)),
+        ("Latency, predicted", _predicted(final)),
+        ("Size of the file", f"{evaluation.size_bytes:,} bytes"),
+        ("Parameters", f"{evaluation.parameters:,}"),
+        ("Multiply-accumulates", f"{evaluation.macs:,} for one image"),
+        ("Techniques", spec.summary),
+    ]
+    lines = [f"# {study['name']}, trial {study['trial']}", ""]
+    lines += ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows), ""]
+    lines += ["## Input and output", "", *_interface(data), ""]
+    lines += ["## Where it was measured", "", *_device(measurement), ""]
+    lines += ["## What each technique did", "", *_steps(evaluation), ""]
+    lines += ["## Run it", "", "```python", *_script(data), "```", ""]
+    return "\n".join(lines)
+
+
+def _measured(measurement: Measurement | None) -> str:
+    if measurement is None:
+        return "not measured"
+    interval = f"{measurement.low_ms:.3g} to {measurement.high_ms:.3g}"
+    doubt = f"; may be unstable: {measurement.unstable_because}" if measurement.unstable_because else ""
+    return f"{measurement.p50_ms:.3g} ms median ({interval}), {measurement.p90_ms:.3g} ms at 90 %{doubt}"
+
+
+def _predicted(final: Mapping[str, Any]) -> str:
+    if final["predicted_ms"] is None:
+        return "none: an operator has no kernel in the profile, so the search measured it"
+    return f"{final['predicted_ms']:.3g} ms ({final['predicted_low_ms']:.3g} to {final['predicted_high_ms']:.3g})"
+
+
+def _interface(data: Mapping[str, Any]) -> list[str]:
+    shape = f"[batch, {data['channels']}, {data['resolution']}, {data['resolution']}]"
+    return [
+        f"- `input`: float32 {shape}, pixels divided by 255. Normalisation and resizing are inside the model.",
+        f"- Images: {data['preprocessing']}",
+        f"- `logits`: float32 [batch, {len(data['classes'])}], in the order of the classes:",
+        f"  {', '.join(data['classes'])}",
+    ]
+
+
+def _device(measurement: Measurement | None) -> list[str]:
+    if measurement is None:
+        return ["Nowhere yet: `nas-edge measure model.onnx` does it."]
+    facts = {k: v for k, v in measurement.fingerprint.items() if v not in (None, "", [])}
+    shown = [f"- {k}: {', '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in facts.items()]
+    return [f"- target: {measurement.target}", f"- samples: {measurement.samples}", *shown]
+
+
+def _steps(evaluation: Evaluation) -> list[str]:
+    if not evaluation.steps:
+        return ["No technique was on."]
+    lines = []
+    for step in evaluation.steps:
+        change = ""
+        if step.parameters_before is not None and step.parameters_after is not None:
+            change = f": {step.parameters_before:,} to {step.parameters_after:,} parameters"
+        if step.bytes_before is not None and step.bytes_after is not None:
+            change = f": {step.bytes_before:,} to {step.bytes_after:,} bytes"
+        notes = f" ({'; '.join(step.notes)})" if step.notes else ""
+        lines.append(f"- {step.technique}, {step.stage}{change}{notes}")
+    return lines
+
+
+def _script(data: Mapping[str, Any]) -> list[str]:
+    channels, side = data["channels"], data["resolution"]
+    return [
+        "import numpy as np",
+        "import onnxruntime as ort",
+        "",
+        'session = ort.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])',
+        f"images = np.zeros((1, {channels}, {side}, {side}), np.uint8)  # yours, prepared as above",
+        'logits = session.run(None, {"input": images.astype(np.float32) / 255})[0]',
+        "print(logits.argmax(1))",
+    ]

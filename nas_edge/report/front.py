@@ -1,0 +1,113 @@
+"""The front of a study as rows: what `show` prints, `--json` gives and `export` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_edge.records import Measurement
+from nas_edge.store.study import StoredStudy
+
+
+@dataclass(frozen=True)
+class FrontRow:
+    """One member of the front. `accuracy` is on validation, `test_accuracy` on the untouched test split."""
+
+    number: int
+    accuracy: float
+    test_accuracy: float | None
+    latency_ms: float
+    predicted_ms: float | None
+    measured_ms: float | None
+    measured_low_ms: float | None
+    measured_high_ms: float | None
+    size_bytes: int
+    techniques: str
+    trained_longer: bool
+    model: str | None = None
+
+
+def front_rows(stored: StoredStudy) -> list[FrontRow]:
+    """The members of the front, the most accurate first."""
+    finals = stored.tables.finals(stored.config.name)
+    return [_row(stored, trial, finals.get(trial.number)) for trial in stored.front()]
+
+
+def _row(stored: StoredStudy, trial: FrozenTrial, final: Mapping[str, Any] | None) -> FrontRow:
+    measurement = measurement_of(stored, final)
+    predicted = final["predicted_ms"] if final else trial.values[1]
+    measured = measurement.p50_ms if measurement else None
+    return FrontRow(
+        number=trial.number,
+        accuracy=final["accuracy"] if final else trial.values[0],
+        test_accuracy=final["test_accuracy"] if final else None,
+        latency_ms=measured or predicted or trial.values[1],
+        predicted_ms=predicted,
+        measured_ms=measured,
+        measured_low_ms=measurement.low_ms if measurement else None,
+        measured_high_ms=measurement.high_ms if measurement else None,
+        size_bytes=final["size_bytes"] if final else trial.user_attrs.get("size_bytes", 0),
+        techniques=trial.user_attrs.get("techniques", ""),
+        trained_longer=bool(final and final["final"]),
+    )
+
+
+def measurement_of(stored: StoredStudy, final: Mapping[str, Any] | None) -> Measurement | None:
+    """The measurement of a final file on the study's own target."""
+    if final is None:
+        return None
+    return stored.tables.measurement(final["onnx_sha256"], stored.study.user_attrs["target"]["fingerprint"])
+
+
+def summary(stored: StoredStudy) -> dict[str, Any]:
+    """What `search --json` and `show --json` print."""
+    return {
+        "study": stored.config.name,
+        "storage": shown_url(stored),
+        "out": str(stored.folder),
+        "data": stored.study.user_attrs.get("data"),
+        "target": stored.study.user_attrs.get("target"),
+        "counts": counts(stored),
+        "teacher_accuracy": stored.study.user_attrs.get("teacher_accuracy"),
+        "front": [asdict(row) for row in front_rows(stored)],
+    }
+
+
+def shown_url(stored: StoredStudy) -> str:
+    from nas_edge.store.database import shown
+
+    return shown(stored.url)
+
+
+def counts(stored: StoredStudy) -> dict[str, int]:
+    """Trials by how they ended, and how often each technique was on in a finished one."""
+    finished = stored.trials(TrialState.COMPLETE)
+    on: dict[str, int] = {}
+    for trial in finished:
+        for name, value in trial.params.items():
+            if name.endswith(".enabled") and value:
+                technique = name.removesuffix(".enabled")
+                on[technique] = on.get(technique, 0) + 1
+    states = {"finished": len(finished)}
+    for label, state in (("rejected", TrialState.PRUNED), ("failed", TrialState.FAIL), ("running", TrialState.RUNNING)):
+        states[label] = len(stored.trials(state))
+    return {**states, **{f"with {name}": number for name, number in sorted(on.items())}}
+
+
+def trial_rows(stored: StoredStudy) -> list[dict[str, Any]]:
+    """Every trial, for `show STUDY`."""
+    return [
+        {
+            "number": t.number,
+            "state": t.state.name.lower(),
+            "accuracy": t.values[0] if t.values else None,
+            "latency_ms": t.values[1] if t.values else None,
+            "size_bytes": t.user_attrs.get("size_bytes"),
+            "techniques": t.user_attrs.get("techniques"),
+            "why": t.user_attrs.get("why"),
+        }
+        for t in stored.trials()
+    ]

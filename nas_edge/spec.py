@@ -1,0 +1,63 @@
+"""What a candidate is, as data: frozen, JSON, with a stable key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+@dataclass(frozen=True)
+class ArchSpec:
+    """One architecture of a search space: what `SearchSpace.build` is called with."""
+
+    space: str
+    version: int
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One technique that is on in a candidate, with its config as JSON."""
+
+    technique: str
+    version: int
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class CandidateSpec:
+    """An architecture and the techniques applied to it, in the engine's order."""
+
+    arch: ArchSpec
+    steps: tuple[Step, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "arch": {"space": self.arch.space, "version": self.arch.version, "params": dict(self.arch.params)},
+            "steps": [{"technique": s.technique, "version": s.version, "config": dict(s.config)} for s in self.steps],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> CandidateSpec:
+        """Rebuild a spec. Raises KeyError or TypeError where the value is not one that `to_json` wrote."""
+        arch = value["arch"]
+        return cls(
+            ArchSpec(arch["space"], arch["version"], dict(arch["params"])),
+            tuple(Step(s["technique"], s["version"], dict(s["config"])) for s in value["steps"]),
+        )
+
+    @property
+    def key(self) -> str:
+        """16 hex digits that are the same for equal specs, in every process and on every machine."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def summary(self) -> str:
+        """The techniques in words, for a table: `prune + quantize`, or `none`."""
+        return " + ".join(s.technique for s in self.steps) or "none"

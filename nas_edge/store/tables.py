@@ -1,0 +1,129 @@
+"""Our own tables, beside Optuna's in the same database: what is known of a target and of the final front.
+
+Trials are never copied here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+from nas_edge.errors import StorageError
+from nas_edge.records import Measurement
+
+SCHEMA_VERSION = 1
+
+metadata = sa.MetaData()
+meta_table = sa.Table(
+    "nas_edge_meta",
+    metadata,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+calibration_table = sa.Table(
+    "nas_edge_calibrations",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("fingerprint", sa.String(64), nullable=False, index=True),
+    sa.Column("domain", sa.String(200), nullable=False),
+    sa.Column("created", sa.String(32), nullable=False),
+    sa.Column("profile", sa.Text().with_variant(mysql.LONGTEXT(), "mysql"), nullable=False),
+)
+measurement_table = sa.Table(
+    "nas_edge_measurements",
+    metadata,
+    sa.Column("onnx_sha256", sa.String(64), primary_key=True),
+    sa.Column("fingerprint", sa.String(64), primary_key=True),
+    sa.Column("created", sa.String(32), nullable=False),
+    sa.Column("record", sa.Text, nullable=False),
+)
+final_table = sa.Table(
+    "nas_edge_finals",
+    metadata,
+    sa.Column("study", sa.String(200), primary_key=True),
+    sa.Column("trial", sa.Integer, primary_key=True),
+    sa.Column("record", sa.Text, nullable=False),
+)
+
+
+class Tables:
+    """Reads and writes our tables through an engine."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        metadata.create_all(engine)
+        with engine.begin() as connection:
+            stored = connection.execute(
+                sa.select(meta_table.c.value).where(meta_table.c.key == "schema_version")
+            ).scalar_one_or_none()
+            if stored is None:
+                connection.execute(sa.insert(meta_table).values(key="schema_version", value=str(SCHEMA_VERSION)))
+            elif int(stored) != SCHEMA_VERSION:
+                raise StorageError(
+                    f"the database has schema version {stored} of nas_edge, this one reads {SCHEMA_VERSION}; "
+                    "use the nas_edge that wrote it, or another --storage"
+                )
+
+    def add_calibration(self, fingerprint: str, domain: str, profile: Mapping[str, Any]) -> None:
+        values = {"fingerprint": fingerprint, "domain": domain, "created": _now(), "profile": json.dumps(profile)}
+        with self._engine.begin() as connection:
+            connection.execute(sa.insert(calibration_table).values(values))
+
+    def calibration(self, fingerprint: str, domain: str) -> dict[str, Any] | None:
+        """The newest profile of a target in a domain, or None."""
+        table = calibration_table.c
+        query = (
+            sa.select(table.profile)
+            .where(table.fingerprint == fingerprint, table.domain == domain)
+            .order_by(table.id.desc())
+            .limit(1)
+        )
+        with self._engine.connect() as connection:
+            text = connection.execute(query).scalar_one_or_none()
+        return None if text is None else json.loads(text)
+
+    def add_measurement(self, onnx_sha256: str, fingerprint: str, measurement: Measurement) -> None:
+        """Store a measurement; a newer one of the same file on the same target replaces it."""
+        table = measurement_table
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.delete(table).where(table.c.onnx_sha256 == onnx_sha256, table.c.fingerprint == fingerprint)
+            )
+            connection.execute(
+                sa.insert(table).values(
+                    onnx_sha256=onnx_sha256,
+                    fingerprint=fingerprint,
+                    created=_now(),
+                    record=json.dumps(asdict(measurement)),
+                )
+            )
+
+    def measurement(self, onnx_sha256: str, fingerprint: str) -> Measurement | None:
+        table = measurement_table.c
+        query = sa.select(table.record).where(table.onnx_sha256 == onnx_sha256, table.fingerprint == fingerprint)
+        with self._engine.connect() as connection:
+            text = connection.execute(query).scalar_one_or_none()
+        return None if text is None else Measurement(**json.loads(text))
+
+    def add_final(self, study: str, trial: int, record: Mapping[str, Any]) -> None:
+        """Store what the final report found of a member of the front; a newer one replaces it."""
+        table = final_table
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(table).where(table.c.study == study, table.c.trial == trial))
+            connection.execute(sa.insert(table).values(study=study, trial=trial, record=json.dumps(record)))
+
+    def finals(self, study: str) -> dict[int, dict[str, Any]]:
+        """The final records of a study by trial number."""
+        query = sa.select(final_table.c.trial, final_table.c.record).where(final_table.c.study == study)
+        with self._engine.connect() as connection:
+            return {trial: json.loads(record) for trial, record in connection.execute(query)}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,108 @@
+"""Trains a candidate: AdamW (Loshchilov & Hutter, 2019), one cosine with a short warm-up, label smoothing."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nas_edge.config import TrainConfig
+from nas_edge.contracts import ImageData, Objective, Split
+from nas_edge.data.batches import Batches, evaluation_batches
+
+WARMUP_SHARE = 0.1
+
+
+def training_device(wanted: str) -> torch.device:
+    """The device to train on: CUDA where there is one and the config allows it."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+@dataclass(frozen=True)
+class ImageTrainer:
+    """Seeded and repeatable: the same model, data and seed give the same weights on the same machine."""
+
+    data: ImageData
+    config: TrainConfig
+    seed: int
+
+    def fit(self, model: nn.Module, *, samples: int, objectives: Sequence[Objective] = ()) -> nn.Module:
+        """A trained copy of the model, on the CPU and in eval mode, after about `samples` images seen."""
+        device = training_device(self.config.device)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
+            torch.manual_seed(self.seed)
+            model = _laid_out(copy.deepcopy(model).to(device), torch.channels_last).train()
+            for objective in objectives:
+                objective.prepare(model)
+            self._run(model, samples, objectives, device)
+        return _laid_out(model.to("cpu"), torch.contiguous_format).eval()
+
+    def _run(self, model: nn.Module, samples: int, objectives: Sequence[Objective], device: torch.device) -> None:
+        stream = Batches(
+            self.data.train,
+            batch_size=self.config.batch_size,
+            augmentation=self.data.augmentation,
+            generator=torch.Generator().manual_seed(self.seed),
+            device=device,
+            samples=samples,
+        )
+        steps, steps_an_epoch = len(stream), stream.per_epoch
+        epochs = math.ceil(steps / steps_an_epoch)
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        own = [p for objective in objectives for p in objective.parameters()]
+        optimizer = torch.optim.AdamW(
+            _decay_groups([*parameters, *own], self.config.weight_decay), lr=self.config.learning_rate, fused=True
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, steps))
+        for step, (inputs, labels) in enumerate(stream, start=1):
+            outputs = model(inputs.contiguous(memory_format=torch.channels_last))
+            loss = F.cross_entropy(outputs, labels, label_smoothing=self.config.label_smoothing)
+            for objective in objectives:
+                extra = objective.loss(inputs, labels, outputs)
+                loss = loss if extra is None else loss + extra
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            if step % steps_an_epoch == 0 or step == steps:
+                for objective in objectives:
+                    objective.epoch_end(model, math.ceil(step / steps_an_epoch), epochs)
+
+    def accuracy(self, model: nn.Module, split: Split) -> float:
+        """The fraction of a split that the torch model gets right."""
+        was_training = model.training
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        model.eval()
+        right = 0
+        with torch.inference_mode():
+            for inputs, labels in evaluation_batches(split, 256):
+                right += int((model(inputs.to(device)).argmax(1).cpu() == labels).sum())
+        model.train(was_training)
+        return right / len(split)
+
+
+def _laid_out(model: nn.Module, memory_format: torch.memory_format) -> nn.Module:
+    """The model in a memory format: with channels last, convolutions train up to 1.7 times as fast on a CPU."""
+    return model.to(memory_format=memory_format)  # type: ignore[call-overload,no-any-return]
+
+
+def _decay_groups(parameters: Sequence[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
+    """Weight decay on matrices and kernels alone: on scales and biases of batch norm it only hurts."""
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _cosine(step: int, steps: int) -> float:
+    warmup = max(1, round(steps * WARMUP_SHARE))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))

@@ -1,0 +1,1 @@
+"""The search spaces that ship with nas_edge, each written only against its public API."""

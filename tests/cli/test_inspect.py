@@ -1,0 +1,128 @@
+"""The commands that look around, as a user sees them."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas_edge.cli.inspect import _Recorder, parameters, summary, values
+from nas_edge.contracts import Scope, SearchSpace
+from nas_edge.plugins import Registry, load_plugins
+
+from .command import install, run, run_json
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A folder with an installed plugin that does not import."""
+    install(tmp_path, "unimportable", "import no_such_library\n")
+    return tmp_path
+
+
+def test_plugins_lists_every_kind_with_its_origin() -> None:
+    listed = run_json("plugins")
+    assert set(listed) == {"techniques", "search_spaces", "targets", "samplers", "datasets", "broken"}
+    assert listed["broken"] == []
+    by_name = {row["name"]: row for row in listed["techniques"]}
+    assert by_name["prune"]["plugin"] == "prune"
+    assert by_name["prune"]["distribution"] == "nas-edge"
+    assert by_name["prune"]["version"] >= 1
+    assert by_name["prune"]["summary"]
+    text = run("plugins").stdout
+    for kind in ("techniques", "search_spaces", "targets", "samplers", "datasets"):
+        assert all(row["name"] in text for row in listed[kind])
+    assert "Every plugin works." in text
+
+
+def test_plugins_shows_what_is_broken_and_why(site: Path) -> None:
+    (broken,) = run_json("plugins", site=site)["broken"]
+    assert broken["name"] == "unimportable"
+    assert broken["distribution"] == "unimportable"
+    assert broken["reason"] == "ModuleNotFoundError: No module named 'no_such_library'"
+    assert "import no_such_library" in broken["traceback"]
+    done = run("plugins", site=site)
+    assert done.returncode == 0
+    assert "unimportable (unimportable): ModuleNotFoundError" in done.stdout
+    assert "import no_such_library" in done.stdout
+
+
+def test_spaces_shows_parameters_with_ranges() -> None:
+    (space,) = run_json("spaces", "mobilenet")["search_spaces"]
+    names = [row["name"] for row in space["parameters"]]
+    assert all(name.startswith("mobilenet.") for name in names)
+    assert len(set(names)) == len(names)
+    done = run("spaces", "mobilenet")
+    assert done.returncode == 0
+    for row in space["parameters"]:
+        assert row["name"] in done.stdout
+        assert values(row) in done.stdout
+
+
+def test_an_unknown_space_suggests_the_nearest() -> None:
+    done = run("spaces", "mobilnet")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "error: unknown search space 'mobilnet'; did you mean 'mobilenet'?\n"
+
+
+def test_targets_describes_this_machine() -> None:
+    listed = run_json("targets")
+    assert "local" in {row["name"] for row in listed["targets"]}
+    assert listed["problem"] is None
+    assert listed["local"]["onnxruntime"]
+    assert listed["local"]["threads"] == 1
+    assert str(listed["local"]["cpu"]) in run("targets").stdout
+
+
+class Conditional(SearchSpace):
+    """A space with every kind of parameter, one of them conditional."""
+
+    name = "conditional"
+
+    def suggest(self, scope: Scope) -> dict[str, Any]:
+        chosen: dict[str, Any] = {"deep": scope.suggest_categorical("deep", [True, False])}
+        if chosen["deep"]:
+            chosen["depth"] = scope.within("body").suggest_int("depth", 2, 8, step=2)
+        chosen["width"] = scope.within("body").suggest_float("width", 0.25, 1.0, step=0.25)
+        chosen["rate"] = scope.suggest_float("rate", 1e-4, 1e-1, log=True)
+        return chosen
+
+
+def test_parameters_are_found_by_sampling() -> None:
+    registry = Registry(load_plugins().hooks, search_spaces={"conditional": Conditional()})
+    found = parameters(registry, "conditional")
+    assert [(row["name"], values(row), row["conditional"]) for row in found] == [
+        ("conditional.deep", "True | False", False),
+        ("conditional.rate", "0.0001 to 0.1, log", False),
+        ("conditional.body.width", "0.25 to 1.0, step 0.25", False),
+        ("conditional.body.depth", "2 to 8, step 2", True),
+    ]
+
+
+def test_the_recorder_draws_within_the_ranges() -> None:
+    recorder = _Recorder(random.Random(1))
+    draws = [recorder.suggest_int("i", 2, 8, step=2) for _ in range(100)]
+    assert set(draws) == {2, 4, 6, 8}
+    stepped = [recorder.suggest_float("f", 0.0, 1.0, step=0.5) for _ in range(100)]
+    assert set(stepped) == {0.0, 0.5, 1.0}
+    assert all(0.1 <= recorder.suggest_float("g", 0.1, 0.2) <= 0.2 for _ in range(100))
+    assert {recorder.suggest_categorical("c", "ab") for _ in range(100)} == {"a", "b"}
+    assert recorder.counts == {"i": 100, "f": 100, "g": 100, "c": 100}
+
+
+def test_summary_is_the_own_one_or_the_first_line_of_the_docstring() -> None:
+    def factory() -> None:
+        """Makes it.
+
+        More.
+        """
+
+    class Bare(SearchSpace):
+        pass
+
+    assert summary(Conditional()) == "A space with every kind of parameter, one of them conditional."
+    assert summary(factory) == "Makes it."
+    assert summary(Bare()) == ""

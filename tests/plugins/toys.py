@@ -1,0 +1,246 @@
+"""Small networks with each of the structures that a technique must get right, and what a technique needs around it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas_edge import Augmentation, Context, ImageData, Objective, Split, Target
+from nas_edge.data.preprocess import Preprocess
+
+CLASSES, CHANNELS, SIDE = 5, 3, 16
+
+
+def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
+
+
+def head(width: int) -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, CLASSES)]
+
+
+class Residual(nn.Module):
+    """Adds its input."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.layers(x)
+        return out
+
+
+class SqueezeExcite(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(width, width // 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(width // 2, width, 1),
+            nn.Hardsigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x * self.gate(x)
+        return out
+
+
+class SpatialAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        summary = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
+        out: Tensor = x * self.conv(summary).sigmoid()
+        return out
+
+
+class SelfAttention(nn.Module):
+    """Two heads; the outputs of query, key and value are reshaped into them, so they are marked."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.query, self.key, self.value = (nn.Conv2d(width, width, 1) for _ in range(3))
+        for layer in (self.query, self.key, self.value):
+            layer.nas_edge_keep_channels = True  # type: ignore[assignment]
+        self.project = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        side = x.shape[-1]
+        query, key, value = (
+            f(x).reshape(-1, 2, self.width // 2, side * side) for f in (self.query, self.key, self.value)
+        )
+        scores = (query.transpose(2, 3) @ key * (self.width // 2) ** -0.5).softmax(-1)
+        mixed = (value @ scores.transpose(2, 3)).reshape(-1, self.width, side, side)
+        out: Tensor = x + self.project(mixed)
+        return out
+
+
+def plain() -> nn.Module:
+    """Convolutions, and a classifier on the flattened map: four features a channel."""
+    return nn.Sequential(
+        *conv(CHANNELS, 32, stride=2),
+        nn.ReLU(),
+        *conv(32, 48, stride=2),
+        nn.ReLU(),
+        *conv(48, 64),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(256, CLASSES),
+    )
+
+
+def depthwise() -> nn.Module:
+    return nn.Sequential(
+        *conv(CHANNELS, 32, stride=2),
+        nn.ReLU6(),
+        *conv(32, 32, groups=32),
+        nn.ReLU6(),
+        *conv(32, 64, 1),
+        nn.ReLU6(),
+        *head(64),
+    )
+
+
+def inverted_residual() -> nn.Module:
+    def block(width: int) -> nn.Module:
+        wide = 3 * width
+        return Residual(
+            *conv(width, wide, 1),
+            nn.Hardswish(),
+            *conv(wide, wide, groups=wide),
+            nn.Hardswish(),
+            *conv(wide, width, 1),
+        )
+
+    return nn.Sequential(*conv(CHANNELS, 24, stride=2), nn.Hardswish(), block(24), block(24), *head(24))
+
+
+def squeeze_excite() -> nn.Module:
+    return nn.Sequential(
+        *conv(CHANNELS, 32, stride=2),
+        nn.Hardswish(),
+        Residual(*conv(32, 64, 1), nn.Hardswish(), SqueezeExcite(64), *conv(64, 32, 1)),
+        *head(32),
+    )
+
+
+def spatial_attention() -> nn.Module:
+    return nn.Sequential(
+        *conv(CHANNELS, 32, stride=2), nn.ReLU(), SpatialAttention(), *conv(32, 48), nn.ReLU(), *head(48)
+    )
+
+
+def self_attention() -> nn.Module:
+    return nn.Sequential(
+        *conv(CHANNELS, 32, stride=4), nn.ReLU(), SelfAttention(32), *conv(32, 48, 1), nn.ReLU(), *head(48)
+    )
+
+
+TOYS: dict[str, Callable[[], nn.Module]] = {
+    f.__name__: f for f in (plain, depthwise, inverted_residual, squeeze_excite, spatial_attention, self_attention)
+}
+
+
+def toy(name: str, resolution: int = SIDE) -> nn.Sequential:
+    """One of the networks behind its preprocessing, in training mode, with statistics as if it had been trained."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = TOYS[name]()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, std=0.2)
+                module.running_var = torch.empty(module.num_features).uniform_(0.3, 1.0)
+    return nn.Sequential(Preprocess([0.5] * CHANNELS, [0.25] * CHANNELS, SIDE, resolution), network)
+
+
+def images(count: int, seed: int) -> Split:
+    """A learnable problem: the class is a tint, under noise."""
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.randint(CLASSES, (count,), generator=draw)
+    pictures = torch.randint(0, 160, (count, CHANNELS, SIDE, SIDE), generator=draw)
+    tints = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1]])
+    pictures += 20 * tints[labels][:, :, None, None]
+    return Split(pictures.to(torch.uint8), labels)
+
+
+def toy_data() -> ImageData:
+    return ImageData(
+        name="tints",
+        classes=tuple("abcde"),
+        train=images(320, 1),
+        validation=images(200, 2),
+        test=images(20, 3),
+        mean=(0.5,) * CHANNELS,
+        std=(0.25,) * CHANNELS,
+        augmentation=Augmentation(),
+        fingerprint="tints",
+        preprocessing="none",
+    )
+
+
+class ToyTrainer:
+    """Adam on random batches of 32."""
+
+    def __init__(self, data: ImageData) -> None:
+        self.data = data
+
+    def fit(self, model: nn.Module, *, samples: int, objectives: Sequence[Objective] = ()) -> nn.Module:
+        model = copy.deepcopy(model).train()
+        for objective in objectives:
+            objective.prepare(model)
+        optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+        draw = torch.Generator().manual_seed(0)
+        for _ in range(samples // 32):
+            chosen = torch.randint(len(self.data.train), (32,), generator=draw)
+            inputs, labels = self.data.train.images[chosen].float() / 255, self.data.train.labels[chosen]
+            outputs = model(inputs)
+            loss = F.cross_entropy(outputs, labels)
+            for objective in objectives:
+                extra = objective.loss(inputs, labels, outputs)
+                loss = loss if extra is None else loss + extra
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return model.eval()
+
+    @torch.no_grad()
+    def accuracy(self, model: nn.Module, split: Split) -> float:
+        return float((model(split.images.float() / 255).argmax(1) == split.labels).float().mean())
+
+
+def toy_context(work_dir: Path, *, trained: bool = True, teacher: nn.Module | None = None) -> Context:
+    data = toy_data()
+    return Context(
+        data=data,
+        target=Target(),
+        trainer=ToyTrainer(data),
+        work_dir=work_dir,
+        seed=0,
+        samples=32,
+        trained=trained,
+        teacher=teacher,
+    )
+
+
+def parameter_count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def inputs(count: int = 8) -> Tensor:
+    """Images in 0..1 `[count, channels, side, side]`."""
+    return images(count, 4).images.float() / 255

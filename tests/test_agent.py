@@ -1,0 +1,136 @@
+"""The agent's protocol, against the real process."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas_edge import agent
+from nas_edge.targets.campaign import reference_model
+
+CPUINFO = """processor\t: 0
+model name\t: Some CPU @ 2 GHz
+cpu family\t: 6
+model\t\t: 85
+stepping\t: 7
+flags\t\t: fpu sse4_1 avx avx2 avx512f avx512_vnni amx_int8
+"""
+ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n"
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """The agent as a lone file, away from the package."""
+    command = [sys.executable, "-P", str(Path(agent.__file__).resolve())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as started:
+        yield started
+        started.kill()
+
+
+def send(process: subprocess.Popen[bytes], raw: bytes) -> dict[str, Any] | None:
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(raw)
+    process.stdin.flush()
+    frame = agent.read_frame(process.stdout)
+    return None if frame is None else frame[0]
+
+
+def ask(process: subprocess.Popen[bytes], payload: bytes = b"", **header: Any) -> dict[str, Any]:
+    reply = send(process, agent.pack(header, payload))
+    assert reply is not None
+    return reply
+
+
+def test_a_model_is_loaded_visited_and_unloaded(process: subprocess.Popen[bytes]) -> None:
+    hello = ask(process, command="hello")
+    assert hello["ok"] and hello["threads"] == 1 and hello["provider"] == "CPUExecutionProvider"
+    assert hello["cpu"] and hello["onnxruntime"] and len(hello["affinity"]) <= 1
+    loaded = ask(process, reference_model(), command="load")
+    assert loaded["ok"] and loaded["warm_up_runs"] >= 2 * agent.MIN_RUNS
+    visit = ask(process, command="visit", id=loaded["id"], duration_ms=20)
+    assert len(visit["wall_ms"]) == len(visit["cpu_ms"]) >= agent.MIN_RUNS
+    assert all(0 < cpu <= wall * 1.1 + 0.01 for wall, cpu in zip(visit["wall_ms"], visit["cpu_ms"], strict=True))
+    assert ask(process, command="unload", id=loaded["id"]) == {"ok": True}
+    assert "no model has the id" in ask(process, command="visit", id=loaded["id"], duration_ms=20)["error"]
+    assert process.stdin is not None
+    process.stdin.write(agent.pack({"command": "quit"}))
+    process.stdin.close()
+    assert process.wait(timeout=10) == 0
+
+
+def test_what_is_not_onnx_is_refused_and_the_agent_lives_on(process: subprocess.Popen[bytes]) -> None:
+    reply = ask(process, b"this is no model", command="load")
+    assert not reply["ok"] and "INVALID_PROTOBUF" in reply["error"] and "\n" not in reply["error"]
+    assert "unknown command 'dance'" in ask(process, command="dance")["error"]
+    assert not ask(process, command="visit", id=1, duration_ms="long")["ok"]
+    assert ask(process, command="hello")["ok"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (struct.pack(">I", agent.HEADER_LIMIT + 1), "is not within 1.."),
+        (struct.pack(">I", 0), "a header of 0 bytes"),
+        (struct.pack(">I", 4) + b"nope", "not JSON"),
+        (struct.pack(">I", 2) + b"[]", "not a JSON object"),
+        (agent.pack({"command": "load", "bytes": agent.MODEL_LIMIT + 1}), "above the limit"),
+        (agent.pack({"command": "load", "bytes": -1}), "bytes is -1"),
+        (agent.pack({"command": "load", "bytes": "9"}), "bytes is '9'"),
+    ],
+)
+def test_a_broken_frame_is_named_and_ends_the_agent(process: subprocess.Popen[bytes], raw: bytes, reason: str) -> None:
+    reply = send(process, raw)
+    assert reply is not None and not reply["ok"] and reason in reply["error"]
+    assert process.wait(timeout=10) == 1
+
+
+@pytest.mark.parametrize("raw", [b"\0\0", struct.pack(">I", 100) + b"{", agent.pack({"bytes": 10})])
+def test_a_truncated_frame_ends_the_agent(process: subprocess.Popen[bytes], raw: bytes) -> None:
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(raw)
+    process.stdin.close()
+    frame = agent.read_frame(process.stdout)
+    assert frame is not None and "ended" in frame[0]["error"]
+    assert process.wait(timeout=10) == 1
+
+
+def test_an_unknown_provider_is_refused_by_name() -> None:
+    command = [sys.executable, "-m", "nas_edge.agent", "--provider", "NoSuchProvider"]
+    done = subprocess.run(command, input=b"", capture_output=True, timeout=60, check=False)
+    frame = agent.read_frame(io.BytesIO(done.stdout))
+    assert done.returncode == 1 and frame is not None
+    assert "does not offer NoSuchProvider" in frame[0]["error"] and "CPUExecutionProvider" in frame[0]["error"]
+
+
+def test_frames_round_trip() -> None:
+    stream = io.BytesIO(agent.pack({"command": "load", "name": "ü"}, b"abc") + agent.pack({"command": "quit"}))
+    assert agent.read_frame(stream) == ({"command": "load", "name": "ü", "bytes": 3}, b"abc")
+    assert agent.read_frame(stream) == ({"command": "quit"}, b"")
+    assert agent.read_frame(stream) is None
+    with pytest.raises(agent.ProtocolError, match="above the limit"):
+        agent.pack({"name": "x" * agent.HEADER_LIMIT})
+
+
+def test_cpu_names_and_instruction_sets() -> None:
+    assert agent.cpu_name(CPUINFO) == "Some CPU @ 2 GHz (cpu family 6, model 85, stepping 7)"
+    assert agent.instruction_sets(CPUINFO) == ["sse4_1", "avx", "avx2", "avx512f", "avx512_vnni", "amx_int8"]
+    assert "0x41 0xd0b" in agent.cpu_name(ARM)
+    assert agent.instruction_sets(ARM) == ["asimd", "asimddp"]
+
+
+def test_the_agent_needs_nothing_of_the_package_and_no_heavy_library() -> None:
+    code = (
+        "import runpy, sys, json; runpy.run_path(sys.argv[1], run_name='agent');"
+        "print(json.dumps(sorted(m.partition('.')[0] for m in sys.modules)))"
+    )
+    path = str(Path(agent.__file__).resolve())
+    done = subprocess.run([sys.executable, "-P", "-c", code, path], capture_output=True, check=True, timeout=60)
+    assert not set(json.loads(done.stdout)) & {"nas_edge", "torch", "onnx", "optuna"}

@@ -1,0 +1,42 @@
+"""Ternary weights: each convolution's filters become -a, 0 or +a (Li, Zhang, Liu: Ternary weight networks, 2016)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nas_edge import Context, Scope, Technique, hookimpl
+
+
+@dataclass(frozen=True)
+class TernaryConfig:
+    threshold: float = 0.7  # equation 6: the share of the mean magnitude below which a weight becomes 0
+
+
+class Ternary(Technique):
+    name = "ternary"
+    config_type = TernaryConfig
+    summary = "weights of three values, a scale for each filter"
+
+    def suggest(self, scope: Scope) -> TernaryConfig:
+        return TernaryConfig(threshold=scope.suggest_float("threshold", 0.5, 0.9))
+
+    def finalize(self, model: Any, config: TernaryConfig, context: Context) -> Any:
+        from torch import nn
+
+        model = copy.deepcopy(model)
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d):
+                weight = layer.weight.data
+                size = weight.abs()
+                kept = size > config.threshold * size.mean((1, 2, 3), keepdim=True)
+                scale = (size * kept).sum((1, 2, 3), keepdim=True) / kept.sum((1, 2, 3), keepdim=True).clamp(min=1)
+                layer.weight.data = scale * weight.sign() * kept
+        return model
+
+
+@hookimpl
+def register_techniques(register: Callable[[Technique], None]) -> None:
+    register(Ternary())
