@@ -8,12 +8,12 @@ from typing import Any
 import optuna
 
 from nas_edge.config import make_config
-from nas_edge.errors import UserError
-from nas_edge.latency.profile import Profile
-from nas_edge.plugins import load_plugins
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.run import run_search
 from nas_edge.engine.session import Session
+from nas_edge.errors import UserError
+from nas_edge.latency.profile import Profile
+from nas_edge.plugins import load_plugins
 from nas_edge.store.study import StoredStudy, locate
 
 

@@ -57,7 +57,7 @@ def validate_candidate(spec: CandidateSpec, context: Context) -> str | None:
 
 @hookspec(firstresult=True)
 def apply_technique(technique: Technique, stage: str, subject: Any, config: Any, context: Context) -> Any:
-    """Each technique at each stage it overrides; the engine's own implementation is the last and calls the technique."""
+    """Each technique at each stage it overrides; the engine's own implementation comes last and calls the technique."""
 
 
 @hookspec(firstresult=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import graphlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -94,7 +95,7 @@ def produce(registry: Registry, spec: CandidateSpec, context: Context, train: Tr
     """
     candidate = Candidate(spec)
     steps = active_steps(registry, spec)
-    trainer: Trainer = context.trainer if context.trained else Untrained()
+    trainer: Trainer = context.trainer if context.trained else Untrained(context.seed)
     context = replace(context, trainer=trainer)
     restructured = any(technique.overrides("structure") for technique, _ in steps)
     recovery = round(context.samples * train.recovery_share) if restructured else context.samples
@@ -132,10 +133,26 @@ def properties(spec: CandidateSpec, data: ImageData) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
 class Untrained:
     """Stands in for the trainer where only a candidate's latency is asked for."""
 
+    seed: int
+
     def fit(self, model: nn.Module, *, samples: int, objectives: Sequence[Objective] = ()) -> nn.Module:
+        """A copy whose normalisation layers differ from each other, as trained ones do.
+
+        Fresh ones are all alike, and the exporter would share their constants: ONNX Runtime then fuses less, and the
+        file is slower than the trained one.
+        """
+        model = copy.deepcopy(model)
+        generator = torch.Generator().manual_seed(self.seed)
+        with torch.no_grad():
+            for module in model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    for values in (*module.parameters(recurse=False), module.running_mean, module.running_var):
+                        if values is not None:
+                            values.add_(0.1 * torch.rand(values.shape, generator=generator))
         return model
 
     def accuracy(self, model: nn.Module, split: Split) -> float:

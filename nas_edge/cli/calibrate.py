@@ -22,9 +22,9 @@ def calibrate(
     from nas_edge.cli.output import emit, facts
     from nas_edge.cli.progress import live_progress
     from nas_edge.config import make_config
+    from nas_edge.engine.session import Session
     from nas_edge.latency.profile import default_path
     from nas_edge.plugins import load_plugins
-    from nas_edge.engine.session import Session
 
     options = {"target": target, "space": space, "data": data, "calibration_seconds": minutes * 60}
     session = Session.open(make_config(None, options), load_plugins())

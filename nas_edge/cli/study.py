@@ -145,8 +145,8 @@ def _run(config: StudyConfig, as_json: bool) -> None:
     from nas_edge.cli.output import console, emit
     from nas_edge.cli.progress import live_progress
     from nas_edge.cli.views import study_view
-    from nas_edge.report.front import front_rows, summary
     from nas_edge.engine.run import run_search
+    from nas_edge.report.front import front_rows, summary
 
     try:
         with live_progress() as progress:

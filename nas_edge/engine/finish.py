@@ -11,13 +11,13 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from nas_edge.contracts import Context
+from nas_edge.engine.loop import MODEL_FILE, RECIPE_FILE, recipe_text
+from nas_edge.engine.progress import Progress
+from nas_edge.engine.session import Session
 from nas_edge.errors import InvalidCandidate, StorageError
 from nas_edge.evaluate import evaluate
 from nas_edge.export import accuracy
 from nas_edge.records import Evaluation, StepRecord
-from nas_edge.engine.loop import MODEL_FILE, RECIPE_FILE, recipe_text
-from nas_edge.engine.progress import Progress
-from nas_edge.engine.session import Session
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.study import StoredStudy
 

@@ -15,12 +15,12 @@ import optuna
 from optuna.trial import TrialState
 
 from nas_edge.contracts import Candidate, Context
-from nas_edge.errors import InvalidCandidate, NasEdgeError, UserError
-from nas_edge.evaluate import draft_latency, evaluate
-from nas_edge.records import Evaluation
 from nas_edge.engine.progress import Point, Progress
 from nas_edge.engine.sample import suggest_spec
 from nas_edge.engine.session import Session
+from nas_edge.errors import InvalidCandidate, NasEdgeError, UserError
+from nas_edge.evaluate import draft_latency, evaluate
+from nas_edge.records import Evaluation
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.study import StoredStudy, worker_mark
 

@@ -14,12 +14,12 @@ import sqlalchemy as sa
 import torch
 
 from nas_edge.config import StudyConfig
-from nas_edge.errors import NasEdgeError, StorageError
-from nas_edge.plugins import load_plugins
 from nas_edge.engine.finish import finish, front_evaluations
 from nas_edge.engine.loop import run_trials
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
+from nas_edge.errors import NasEdgeError, StorageError
+from nas_edge.plugins import load_plugins
 from nas_edge.store.study import StoredStudy
 
 

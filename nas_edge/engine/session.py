@@ -20,14 +20,14 @@ from nas_edge import pipeline
 from nas_edge.config import StudyConfig
 from nas_edge.contracts import Context, ImageData, SearchSpace, Target, Technique
 from nas_edge.data import load_data
+from nas_edge.engine.progress import Progress
+from nas_edge.engine.sample import RandomTrial, suggest_spec
 from nas_edge.errors import InvalidCandidate, StudyMismatch
 from nas_edge.latency.calibrate import calibrate
 from nas_edge.latency.predictor import ProfilePredictor
 from nas_edge.latency.profile import Profile
 from nas_edge.pipeline import build_model, order_techniques, produce
 from nas_edge.plugins import Registry
-from nas_edge.engine.progress import Progress
-from nas_edge.engine.sample import RandomTrial, suggest_spec
 from nas_edge.spec import ArchSpec
 from nas_edge.store.study import StoredStudy
 from nas_edge.targets.address import fingerprint_key, parse_target

@@ -33,7 +33,7 @@ def export_onnx(model: nn.Module, *, channels: int, resolution: int) -> onnx.Mod
             torch.onnx.export(
                 model,
                 (example,),
-                buffer,
+                buffer,  # type: ignore[arg-type]  # the TorchScript exporter takes one
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=["input"],

@@ -41,7 +41,15 @@ def convolution(walk: Walk, node: Node) -> None:
         walk.take(image, CHANNELS_LAST)
         weight_bytes = filters * group_channels * taps
         traffic = walk.kilobytes(image) + _output_elements(walk, node) / 1024
-        walk.emit(node.name, f"int8.{kind}", macs=macs, kilobytes=traffic, weight_kilobytes=weight_bytes / 1024)
+        walk.emit(
+            node.name,
+            f"int8.{kind}",
+            macs=macs,
+            computed_macs=pixels * taps * _up(filters) * (1 if kind == "depthwise" else group_channels),
+            kilobytes=traffic,
+            weight_kilobytes=weight_bytes / 1024,
+            taps=pixels * taps,
+        )
         walk.give(node, CHANNELS_LAST)
         return
     blocked = len(kernel) == 2 and weight in walk.constants and _runs_blocked(kind, channels, group_channels, filters)
@@ -61,6 +69,7 @@ def convolution(walk: Walk, node: Node) -> None:
         computed_macs=computed,
         kilobytes=walk.kilobytes(image, node.outputs[0]),
         weight_kilobytes=walk.kilobytes(weight) if weight in walk.types else filters * group_channels * taps / 256,
+        taps=pixels * taps,
     )
     walk.give(node, layout)
 

@@ -12,7 +12,7 @@ from nas_edge.latency.shapes import TypedShape, infer_shapes
 
 BLOCK = 16
 PLAIN, BLOCKED, CHANNELS_LAST = "plain", "blocked", "channels_last"
-FEATURES = ("calls", "mega_macs", "kilobytes", "weight_kilobytes")
+FEATURES = ("calls", "mega_macs", "kilobytes", "weight_kilobytes", "kilo_taps")
 # Operators that ONNX Runtime has in int8 when their inputs come from DequantizeLinear and their outputs are quantized.
 QUANTIZABLE = frozenset(
     ("Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "MaxPool", "Sigmoid", "LeakyRelu")
@@ -27,13 +27,14 @@ FLOAT_OUTPUT = frozenset(("Gemm", "MatMul"))
 class KernelWork:
     """One kernel: what it is, its real multiply-accumulates, and its features in the order of `FEATURES`.
 
-    `mega_macs` counts padded channels where the kernel computes them; `kilobytes` are activations read and written.
+    `mega_macs` counts padded channels where the kernel computes them; `kilobytes` are activations read and written;
+    `kilo_taps` are output pixels times kernel positions, which cost an address each however few the channels.
     """
 
     name: str
     kind: str
     macs: int
-    features: tuple[float, float, float, float]
+    features: tuple[float, ...]
 
 
 @dataclass
@@ -177,6 +178,9 @@ class Walk:
         computed_macs: int | None = None,
         kilobytes: float = 0.0,
         weight_kilobytes: float = 0.0,
+        taps: int = 0,
     ) -> None:
         computed = macs if computed_macs is None else computed_macs
-        self.kernels.append(KernelWork(name, kind, macs, (1.0, computed / 1e6, kilobytes, weight_kilobytes)))
+        self.kernels.append(
+            KernelWork(name, kind, macs, (1.0, computed / 1e6, kilobytes, weight_kilobytes, taps / 1e3))
+        )

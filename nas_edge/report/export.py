@@ -6,13 +6,13 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
+from nas_edge.engine.finish import finalise, published_model, read_recipe
+from nas_edge.engine.progress import Progress
+from nas_edge.engine.session import Session
 from nas_edge.errors import UserError
 from nas_edge.plugins import load_plugins
 from nas_edge.report.card import write_export
 from nas_edge.report.front import measurement_of
-from nas_edge.engine.finish import finalise, published_model, read_recipe
-from nas_edge.engine.progress import Progress
-from nas_edge.engine.session import Session
 from nas_edge.store.study import StoredStudy
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from typing import Any
 
 import optuna
 from optuna.artifacts import FileSystemArtifactStore, download_artifact, get_all_artifact_meta, upload_artifact
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.config import StudyConfig, parse_config
@@ -21,7 +23,11 @@ from nas_edge.errors import StorageError, StudyMismatch, UserError
 from nas_edge.store.database import open_storage, shown
 from nas_edge.store.tables import Tables
 
-DIRECTIONS = {"accuracy": "maximize", "latency_ms": "minimize", "size_bytes": "minimize"}
+DIRECTIONS = {
+    "accuracy": StudyDirection.MAXIMIZE,
+    "latency_ms": StudyDirection.MINIMIZE,
+    "size_bytes": StudyDirection.MINIMIZE,
+}
 UNMARKED_GRACE_S = 10.0
 MAX_RETRIES = 3
 
@@ -52,7 +58,9 @@ class StoredStudy:
         study = optuna.create_study(
             study_name=config.name, storage=storage, directions=[DIRECTIONS[o] for o in config.objectives]
         )
-        study.set_metric_names(config.objectives)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(config.objectives)
         study.set_user_attr("config", config.model_dump(exclude={"storage", "out"}))
         for key, value in facts.items():
             study.set_user_attr(key, value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import ctypes
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from nas_edge.contracts import ImageData, Objective, Split
 from nas_edge.data.batches import Batches, evaluation_batches
 
 WARMUP_SHARE = 0.1
+RECALIBRATION_SAMPLES = 1024
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def training_device(wanted: str) -> torch.device:
@@ -23,6 +27,17 @@ def training_device(wanted: str) -> torch.device:
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(wanted)
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let malloc reuse freed memory instead of giving it back: a training step would page it in anew each time."""
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # not glibc
+        return
+    mallopt(M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,7 @@ class ImageTrainer:
 
     def fit(self, model: nn.Module, *, samples: int, objectives: Sequence[Objective] = ()) -> nn.Module:
         """A trained copy of the model, on the CPU and in eval mode, after about `samples` images seen."""
+        keep_freed_memory()
         device = training_device(self.config.device)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
             torch.manual_seed(self.seed)
@@ -42,17 +58,11 @@ class ImageTrainer:
             for objective in objectives:
                 objective.prepare(model)
             self._run(model, samples, objectives, device)
+            self._recalibrate_batch_norm(model, device)
         return _laid_out(model.to("cpu"), torch.contiguous_format).eval()
 
     def _run(self, model: nn.Module, samples: int, objectives: Sequence[Objective], device: torch.device) -> None:
-        stream = Batches(
-            self.data.train,
-            batch_size=self.config.batch_size,
-            augmentation=self.data.augmentation,
-            generator=torch.Generator().manual_seed(self.seed),
-            device=device,
-            samples=samples,
-        )
+        stream = self._stream(samples, device)
         steps, steps_an_epoch = len(stream), stream.per_epoch
         epochs = math.ceil(steps / steps_an_epoch)
         parameters = [p for p in model.parameters() if p.requires_grad]
@@ -68,12 +78,35 @@ class ImageTrainer:
                 extra = objective.loss(inputs, labels, outputs)
                 loss = loss if extra is None else loss + extra
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
             if step % steps_an_epoch == 0 or step == steps:
                 for objective in objectives:
                     objective.epoch_end(model, math.ceil(step / steps_an_epoch), epochs)
+
+    def _recalibrate_batch_norm(self, model: nn.Module, device: torch.device) -> None:
+        """Replace the running statistics, which lag behind in a short training, by those of the final weights."""
+        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # an even average over the batches below
+        with torch.no_grad():
+            for inputs, _ in self._stream(RECALIBRATION_SAMPLES, device):
+                model(inputs)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+    def _stream(self, samples: int, device: torch.device) -> Batches:
+        return Batches(
+            self.data.train,
+            batch_size=self.config.batch_size,
+            augmentation=self.data.augmentation,
+            generator=torch.Generator().manual_seed(self.seed),
+            device=device,
+            samples=samples,
+        )
 
     def accuracy(self, model: nn.Module, split: Split) -> float:
         """The fraction of a split that the torch model gets right."""

@@ -38,7 +38,7 @@ ACTIVATIONS = ("relu", "relu6", "hard_swish")
 BLOCKS = ("separable", "inverted")
 ATTENTIONS = ("none", "se", "spatial", "self")
 INPUT_SCALES = Floats(0.75, 1.25, 0.25)
-WIDTH_MULTIPLIERS = Floats(0.5, 1.25, 0.25)
+WIDTH_MULTIPLIERS = Floats(0.5, 1.0, 0.25)
 # Widths differ by 16, so that with the smallest multiplier they still differ after rounding to multiples of 8.
 STEM_WIDTHS = Ints(16, 32, 16)
 STEM_KERNELS = Ints(3, 5, 2)
@@ -49,7 +49,7 @@ STRIDES = Ints(1, 2)
 KERNELS = Ints(3, 7, 2)
 EXPANSIONS = Ints(2, 6)
 
-SMALLEST, LARGEST = 8, 224
+SMALLEST, LARGEST = 6, 224
 # Smaller images the stem leaves at full size; each doubling of this halves them once more.
 FULL_SIZE_BELOW = 24
 MAX_STEM_REDUCTIONS = 3

@@ -22,7 +22,7 @@ from .networks import Network, random_mobile
 TRUTH = LatencyModel(
     0.01,
     {
-        kind: (0.001, price, 0.0005, 0.0001)
+        kind: (0.001, price, 0.0005, 0.0001, 0.0001)
         for kind, price in {
             "stem": 0.1, "pointwise": 0.02, "depthwise": 0.3, "reorder": 0.0, "elementwise": 0.0, "vector": 0.1,
             "global_pool": 0.0, "gemm": 0.05, "bookkeeping": 0.0,

@@ -11,7 +11,7 @@ from nas_edge.latency.model import Correction, LatencyModel
 
 from .networks import random_mobile
 
-PLANTED = {"pointwise": (0.004, 0.05, 0.0005, 0.001), "depthwise": (0.002, 0.2, 0.001, 0.0)}
+PLANTED = {"pointwise": (0.004, 0.05, 0.0005, 0.001, 0.002), "depthwise": (0.002, 0.2, 0.001, 0.0, 0.01)}
 
 
 def planted_works(count: int) -> list[Work]:
@@ -21,8 +21,8 @@ def planted_works(count: int) -> list[Work]:
         kernels = []
         for kind in PLANTED:
             for _ in range(random.integers(1, 8)):
-                mmacs, kilobytes, weights = random.lognormal(0, 1), random.lognormal(4, 1), random.lognormal(3, 1)
-                kernels.append(KernelWork("k", kind, 1, (1.0, mmacs, kilobytes, weights)))
+                amounts = random.lognormal([0, 4, 3, 0.5], 1)  # mega-MACs, kilobytes, weight kilobytes, kilo-taps
+                kernels.append(KernelWork("k", kind, 1, (1.0, *map(float, amounts))))
         works.append(Work(tuple(kernels), ()))
     return works
 

@@ -20,7 +20,7 @@ from nas_edge.targets.address import fingerprint_key
 from .networks import Network
 
 FINGERPRINT = {"cpu": "Some CPU", "onnxruntime": "1.31.1", "threads": 1, "load": 0.5}
-MODEL = LatencyModel(0.01, {"stem": (0.002, 0.1, 0.0, 0.0), "pointwise": (0.001, 0.02, 0.001, 0.0)})
+MODEL = LatencyModel(0.01, {"stem": (0.002, 0.1, 0.0, 0.0, 0.001), "pointwise": (0.001, 0.02, 0.001, 0.0, 0.0)})
 ERROR = HeldOutError(median=0.03, q90=0.1, within5=0.7, within10=0.9, networks=80)
 PROFILE = Profile("local", FINGERPRINT, MODEL, ERROR, low_ms=0.001, high_ms=5.0, reference_ms=0.1)
 
@@ -45,7 +45,7 @@ def test_a_prediction_is_the_sum_of_its_kernels() -> None:
     net = network()
     prediction = PROFILE.predict(net.model(net.nodes[-1].output[0]))
     pixels = 256
-    stem = 0.002 + 0.1 * pixels * 16 * 27 / 1e6
+    stem = 0.002 + 0.1 * pixels * 16 * 27 / 1e6 + 0.001 * pixels * 9 / 1e3
     pointwise = 0.001 + 0.02 * pixels * 32 * 16 / 1e6 + 0.001 * pixels * 48 * 4 / 1024
     assert prediction.ms == pytest.approx(0.01 + stem + pointwise)
     assert [k.kind for k in prediction.kernels] == [BASE, "stem", "pointwise"]

@@ -137,7 +137,7 @@ def test_building_is_deterministic_and_the_module_copies_and_pickles() -> None:
     ("change", "message"),
     [
         ({"activation": "gelu"}, "activation is 'gelu'; give one of relu, relu6, hard_swish"),
-        ({"width_multiplier": 3}, "width_multiplier is 3; give one of 0.5, 0.75, 1.0, 1.25"),
+        ({"width_multiplier": 3}, "width_multiplier is 3; give one of 0.5, 0.75, 1.0"),
         ({"stem": {"width": 16}}, "stem: parameter 'kernel' is missing; add it"),
         ({"stem": 16}, "stem is 16; give a mapping with width, kernel"),
         ({"depth": 2}, "mobilenet: parameter 'depth' does not apply here; remove it"),
