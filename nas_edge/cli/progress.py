@@ -37,10 +37,6 @@ class PlainProgress(Progress):
     def phase(self, text: str) -> None:
         console.print(text, markup=False)
 
-    def calibrated(self, networks: int, seconds: float, error: float | None) -> None:
-        if error is not None:
-            console.print(calibration_line(networks, seconds, error), markup=False)
-
     def trials(self, done: int, total: int, front: Sequence[Point]) -> None:
         best = f"; best {front[0].accuracy:.1%} at {front[0].latency_ms:.3g} ms" if front else ""
         console.print(f"{done} of {total} trials{best}", markup=False)
@@ -48,8 +44,11 @@ class PlainProgress(Progress):
     def trial(self, number: int, outcome: str) -> None:
         console.print(f"trial {number}: {outcome}", markup=False)
 
-    def warn(self, text: str) -> None:
+    def say(self, text: str) -> None:
         console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        console.print(f"warning: {text}", markup=False)
 
 
 class LiveProgress(Progress):
@@ -76,10 +75,8 @@ class LiveProgress(Progress):
         self._draw()
 
     def calibrated(self, networks: int, seconds: float, error: float | None) -> None:
-        if error is None:
-            self._said = f"Calibrating: {networks} networks, {seconds:.0f} s"
-        else:
-            console.print(calibration_line(networks, seconds, error), style="dim", markup=False)
+        known = "" if error is None else f", held-out error {error:.1%} (median)"
+        self._said = f"Calibrating: {networks} networks, {seconds:.0f} s{known}"
         self._draw()
 
     def trials(self, done: int, total: int, front: Sequence[Point]) -> None:
@@ -93,8 +90,11 @@ class LiveProgress(Progress):
         self._said = f"trial {number}: {outcome}"
         self._draw()
 
+    def say(self, text: str) -> None:
+        console.print(text, markup=False)
+
     def warn(self, text: str) -> None:
-        console.print(text, style="yellow", markup=False)
+        console.print(f"warning: {text}", style="yellow", markup=False)
 
     def _draw(self) -> None:
         parts: list[RenderableType] = [] if self._task is None else [self._bar]
@@ -102,10 +102,6 @@ class LiveProgress(Progress):
             parts.append(front_table(self._front))
         parts.append(f"[dim]{escape(self._said)}[/]")
         self._live.update(Group(*parts))
-
-
-def calibration_line(networks: int, seconds: float, error: float) -> str:
-    return f"calibrated on {networks} networks in {seconds:.0f} s; held-out error {error:.1%} (median)"
 
 
 def front_table(front: Sequence[Point]) -> RenderableType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -48,22 +49,25 @@ def run_trials(
     """
     total = stored.config.trials
     rejected = failed = 0
-    progress.trials(stored.finished(), total, front_points(stored))
+    _report(stored, progress)
     while deadline is None or time.monotonic() < deadline:
         with lock or nullcontext():
-            stored.requeue_dead()
-            finished = stored.finished()
-            if finished >= total:
+            trials = stored.trials()
+            if stored.requeue_dead(trials):
+                continue
+            states = Counter(t.state for t in trials)
+            if states[TrialState.COMPLETE] >= total:
                 return
-            busy = finished + len(stored.trials(TrialState.RUNNING)) >= total
-            trial = None if busy else _ask(session, stored)
+            busy = states[TrialState.COMPLETE] + states[TrialState.RUNNING] >= total
+            told = states[TrialState.COMPLETE] + states[TrialState.PRUNED]
+            trial = None if busy else _ask(session, stored, told)
         if trial is None:  # the last ones are in other hands: stay until they are told or their worker is dead
             time.sleep(WAIT_S)
             continue
         state = run_trial(session, stored, trial, progress)
         rejected = rejected + 1 if state is TrialState.PRUNED else 0
         failed = failed + 1 if state is TrialState.FAIL else 0
-        progress.trials(stored.finished(), total, front_points(stored))
+        _report(stored, progress)
         if rejected >= MAX_REJECTED_IN_A_ROW:
             why = stored.trial(trial.number).user_attrs.get("why", "")
             raise UserError(f"{rejected} candidates in a row were rejected, the last: {why}; loosen the limits")
@@ -103,9 +107,8 @@ def run_trial(session: Session, stored: StoredStudy, trial: optuna.Trial, progre
         return _end(stored, trial, TrialState.FAIL, f"failed: {type(error).__name__}: {_line(error)}", progress)
 
 
-def _ask(session: Session, stored: StoredStudy) -> optuna.Trial:
+def _ask(session: Session, stored: StoredStudy, told: int) -> optuna.Trial:
     """A new trial. The sampler is made anew from the seed and the trials told, so that resuming needs no state."""
-    told = len(stored.trials(TrialState.COMPLETE, TrialState.PRUNED))
     seed = int(np.random.SeedSequence([session.config.seed, told]).generate_state(1)[0])
     stored.study.sampler = session.registry.samplers[session.config.sampler](seed)
     trial = stored.study.ask()
@@ -152,12 +155,14 @@ def recipe_text(spec: CandidateSpec, evaluation: Evaluation) -> str:
     return json.dumps({"spec": spec.to_json(), "evaluation": asdict(evaluation)}, indent=1)
 
 
-def front_points(stored: StoredStudy) -> list[Point]:
+def _report(stored: StoredStudy, progress: Progress) -> None:
     """The front so far, for the progress display."""
-    return [
+    trials = stored.trials(TrialState.COMPLETE)
+    points = [
         Point(t.number, t.values[0], t.values[1], t.user_attrs.get("size_bytes", 0), t.user_attrs.get("techniques", ""))
-        for t in stored.front()
+        for t in stored.front(trials)
     ]
+    progress.trials(len(trials), stored.config.trials, points)
 
 
 def describe(evaluation: Evaluation, spec: CandidateSpec) -> str:

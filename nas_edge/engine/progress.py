@@ -32,5 +32,8 @@ class Progress:
     def trial(self, number: int, outcome: str) -> None:
         """How one trial ended, in words."""
 
+    def say(self, text: str) -> None:
+        """A result of a phase."""
+
     def warn(self, text: str) -> None:
         """Something that the user should know."""

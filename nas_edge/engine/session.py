@@ -22,10 +22,10 @@ from nas_edge.contracts import Context, ImageData, SearchSpace, Target, Techniqu
 from nas_edge.data import load_data
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.sample import RandomTrial, suggest_spec
-from nas_edge.errors import InvalidCandidate, StudyMismatch
+from nas_edge.errors import InvalidCandidate, StudyMismatch, UserError
 from nas_edge.latency.calibrate import calibrate
 from nas_edge.latency.predictor import ProfilePredictor
-from nas_edge.latency.profile import Profile
+from nas_edge.latency.profile import Profile, default_path
 from nas_edge.pipeline import build_model, order_techniques, produce
 from nas_edge.plugins import Registry
 from nas_edge.spec import ArchSpec
@@ -121,13 +121,21 @@ class Session:
     # --- the latency predictor
 
     def ensure_profile(self, stored: StoredStudy, progress: Progress) -> Profile:
-        """Use the stored profile of this target, or calibrate one and store it."""
+        """Use the study's profile of this target, or the one kept on this machine, or calibrate one and keep it."""
         found = stored.tables.calibration(self.target_key, self.domain)
-        if found is None:
-            profile = self.calibrate(self.config.calibration_seconds, progress)
-            stored.tables.add_calibration(self.target_key, self.domain, profile.to_json())
-        else:
+        if found is not None:
             profile = Profile.from_json(found)
+        else:
+            kept = default_path(self.target.fingerprint(), self.domain)
+            if kept.is_file():
+                profile = Profile.load(kept)
+            else:
+                profile = self.calibrate(self.config.calibration_seconds, progress)
+                try:
+                    profile.keep()
+                except UserError as error:  # the study holds it anyhow
+                    progress.warn(str(error))
+            stored.tables.add_calibration(self.target_key, self.domain, profile.to_json())
         self.use_profile(profile)
         return profile
 
@@ -141,13 +149,19 @@ class Session:
         """A profile of the target from random candidates of this space, with their techniques."""
         progress.phase(f"Calibrating latency on {self.target.name} (at most {budget_s:.0f} s)")
         with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
-            return calibrate(
+            profile = calibrate(
                 self.target,
                 self.random_network,
                 budget_s=budget_s,
                 progress=progress.calibrated,
                 work_dir=Path(folder),
             )
+        error = profile.error
+        progress.say(
+            f"calibrated on {error.networks} networks; held-out error {error.median:.1%} (median), "
+            f"{error.q90:.1%} (90 % quantile)"
+        )
+        return replace(profile, domain=self.domain)
 
     def random_network(self, index: int) -> onnx.ModelProto:
         """The `index`-th random candidate of the search's own distribution, with random weights."""
@@ -180,7 +194,7 @@ class Session:
                 torch.save(model.state_dict(), path)
                 stored.upload(path, stored.study)
                 stored.study.set_user_attr("teacher_accuracy", round(right, 4))
-                progress.warn(f"teacher: {right:.1%} on validation after {time.perf_counter() - start:.0f} s")
+                progress.say(f"teacher: {right:.1%} on validation after {time.perf_counter() - start:.0f} s")
         self.teacher = model.eval().requires_grad_(False)
 
     def teacher_arch(self) -> ArchSpec:

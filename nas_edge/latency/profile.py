@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -26,11 +27,12 @@ BASE = "run"  # the kernel that stands for what each run costs before any operat
 OUTSIDE = 2.0  # how much wider an interval is beyond the latencies that were calibrated
 
 
-def default_path(fingerprint: Mapping[str, Any]) -> Path:
-    """Where the profile of a target is kept: under $XDG_CACHE_HOME, or ~/.cache."""
+def default_path(fingerprint: Mapping[str, Any], domain: str = "") -> Path:
+    """Where profiles are kept: under $XDG_CACHE_HOME, or ~/.cache; one a target, and one a domain on it."""
     cache = os.environ.get("XDG_CACHE_HOME")
     folder = Path(cache) if cache else Path.home() / ".cache"
-    return folder / "nas_edge" / "profiles" / f"{fingerprint_key(fingerprint)}.json"
+    suffix = "-" + hashlib.sha256(domain.encode()).hexdigest()[:8] if domain else ""
+    return folder / "nas_edge" / "profiles" / f"{fingerprint_key(fingerprint)}{suffix}.json"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Profile:
     """Predicts latencies on the target with this fingerprint, at batch 1.
 
     `error` is the stated held-out error, `low_ms` and `high_ms` the range of latencies calibrated, `reference_ms`
-    how fast the reference network ran meanwhile.
+    how fast the reference network ran meanwhile. `domain` says what networks it was calibrated on.
     """
 
     target: str
@@ -48,6 +50,7 @@ class Profile:
     low_ms: float
     high_ms: float
     reference_ms: float
+    domain: str = ""
 
     def predict(self, graph: onnx.ModelProto) -> Prediction:
         """The latency of a network, with an interval that held for 90 % of the held-out ones.
@@ -79,7 +82,7 @@ class Profile:
 
     def summary(self) -> dict[str, Any]:
         """The stated error, and what it was measured on."""
-        return {"error": asdict(self.error), "low_ms": self.low_ms, "high_ms": self.high_ms}
+        return {"domain": self.domain, "error": asdict(self.error), "low_ms": self.low_ms, "high_ms": self.high_ms}
 
     def to_json(self) -> dict[str, Any]:
         correction = self.model.correction
@@ -87,6 +90,7 @@ class Profile:
             "format": FORMAT,
             "version": VERSION,
             "target": self.target,
+            "domain": self.domain,
             "fingerprint": dict(self.fingerprint),
             "features": list(FEATURES),
             "base_ms": self.model.base_ms,
@@ -111,6 +115,7 @@ class Profile:
         try:
             return cls(
                 target=_text(value["target"]),
+                domain=_text(value["domain"]),
                 fingerprint=dict(value["fingerprint"]),
                 model=_model(value),
                 error=HeldOutError(**{name: _number(v) for name, v in value["error"].items()} | _networks(value)),
@@ -122,6 +127,13 @@ class Profile:
             raise UserError(f"the latency profile lacks {error}; calibrate again") from None
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"the latency profile is damaged ({error}); calibrate again") from None
+
+    def keep(self) -> list[Path]:
+        """Save the profile where searches of its domain and `nas-edge predict` find it; returns the paths."""
+        paths = [default_path(self.fingerprint), default_path(self.fingerprint, self.domain)]
+        for path in paths:
+            self.save(path)
+        return paths
 
     def save(self, path: Path) -> None:
         """Write the profile as JSON; a reader never sees half of it."""

@@ -7,7 +7,7 @@ import os
 import socket
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -117,11 +117,23 @@ class StoredStudy:
         """Evaluated candidates: what `--trials` counts."""
         return len(self.trials(TrialState.COMPLETE))
 
-    def front(self) -> list[FrozenTrial]:
-        """The Pareto-optimal trials that meet the constraints, most accurate first."""
-        if not self.finished():
-            return []
-        return sorted(self.study.best_trials, key=lambda t: (-t.values[0], t.values[1], t.number))
+    def front(self, trials: Sequence[FrozenTrial] | None = None) -> list[FrozenTrial]:
+        """The Pareto-optimal trials that meet the constraints, most accurate first.
+
+        The same as Optuna's `best_trials`, which copies every trial deeply first. `trials` saves reading them again.
+        """
+        signs = [-1.0 if d is StudyDirection.MAXIMIZE else 1.0 for d in self.study.directions]
+        points = [
+            (tuple(s * v for s, v in zip(signs, t.values, strict=True)), t)
+            for t in (self.trials() if trials is None else trials)
+            if t.state is TrialState.COMPLETE and all(c <= 0 for c in t.constraints.values())
+        ]
+        points.sort(key=lambda point: (point[0], point[1].number))
+        front: list[tuple[tuple[float, ...], FrozenTrial]] = []
+        for values, trial in points:  # whatever dominates a point is sorted before it
+            if not any(kept != values and all(k <= v for k, v in zip(kept, values, strict=True)) for kept, _ in front):
+                front.append((values, trial))
+        return [trial for _, trial in front]
 
     def trial(self, number: int) -> FrozenTrial:
         for trial in self.trials():
@@ -138,10 +150,12 @@ class StoredStudy:
 
     # --- what a killed process left behind
 
-    def requeue_dead(self) -> int:
-        """Fail the trials whose process is gone and queue their parameters again; returns how many."""
+    def requeue_dead(self, trials: Sequence[FrozenTrial]) -> int:
+        """Fail those trials whose process is gone and queue their parameters again; returns how many."""
         count = 0
-        for trial in self.trials(TrialState.RUNNING):
+        for trial in trials:
+            if trial.state is not TrialState.RUNNING:
+                continue
             if _is_dead(trial):
                 self.requeue(trial, "its process was killed")
                 count += 1
