@@ -10,8 +10,8 @@ import optuna
 from nas_edge.config import make_config
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.run import run_search
+from nas_edge.engine.samplers import make_sampler
 from nas_edge.engine.session import Session
-from nas_edge.errors import UserError
 from nas_edge.latency.profile import Profile
 from nas_edge.plugins import load_plugins
 from nas_edge.store.study import StoredStudy, locate
@@ -43,8 +43,4 @@ def calibrate(*, progress: Progress | None = None, **options: Any) -> Profile:
 
 def sampler(name: str, seed: int = 0) -> optuna.samplers.BaseSampler:
     """A registered sampler, which also works in a plain Optuna study of any search space. Raises `UserError`."""
-    factory = load_plugins().find("sampler", name)
-    made = factory(seed)
-    if not isinstance(made, optuna.samplers.BaseSampler):
-        raise UserError(f"sampler {name!r} made {type(made).__name__}, not an Optuna BaseSampler; mend its plugin")
-    return made
+    return make_sampler(load_plugins(), name, seed)

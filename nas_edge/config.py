@@ -21,7 +21,7 @@ OBJECTIVES = ("accuracy", "latency_ms", "size_bytes")
 class TrainConfig(BaseModel):
     """How candidates are trained. Budgets count images seen, so that they mean the same for every data set."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     samples: int | None = Field(
         None, ge=1, description="images that the training of one candidate sees; by default 4 epochs, at most 30,000"
@@ -46,7 +46,7 @@ class TrainConfig(BaseModel):
 class StudyConfig(BaseModel):
     """One study. The fields are the flags of `nas-edge search`."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     study: str = ""
     space: str = "mobilenet"
@@ -60,11 +60,21 @@ class StudyConfig(BaseModel):
     sampler: str = "nsga2"
     storage: str | None = None
     workers: int = Field(1, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     out: str | None = None
     train_images: int | None = Field(None, ge=1)
     calibration_seconds: float = Field(60.0, ge=5)
     train: TrainConfig = TrainConfig()
+
+    @field_validator("objectives", "techniques", mode="before")
+    @classmethod
+    def _as_list(cls, value: object) -> object:
+        return list(value) if isinstance(value, tuple) else value
+
+    @field_validator("out", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, Path) else value
 
     @field_validator("objectives")
     @classmethod
@@ -98,22 +108,30 @@ class StudyConfig(BaseModel):
         return self.storage or f"sqlite:///{self.folder / 'study.db'}"
 
     def identity(self) -> dict[str, Any]:
-        """What makes two configs the same study: all but how long, where and by how many it is run."""
-        return self.model_dump(
-            exclude={"study", "trials", "timeout", "storage", "workers", "out", "calibration_seconds", "target"}
-        )
+        """What makes two configs the same study: all but how long, where and by how many it is run.
+
+        Data and target are left out: their fingerprints are compared, wherever they lie.
+        """
+        elsewhere = {"study", "trials", "timeout", "storage", "workers", "out", "calibration_seconds", "target", "data"}
+        return self.model_dump(exclude=elsewhere)
 
 
-def make_config(file: Path | None, overrides: Mapping[str, Any], train: Mapping[str, Any] | None = None) -> StudyConfig:
-    """The config of a TOML file with the given fields on top; None among the overrides means not given.
+def make_config(file: Path | None, options: Mapping[str, Any]) -> StudyConfig:
+    """The config of a TOML file with the options of `nas-edge search` on top; None means not given.
+
+    Two options are short for others: `samples` for `train.samples`, `threads=N` for `target="local?threads=N"`.
 
     Raises `UserError` naming the field, its value and what would do.
     """
     values = _read(file) if file else {}
-    values.update({k: v for k, v in overrides.items() if v is not None})
-    given = {k: v for k, v in (train or {}).items() if v is not None}
-    if given and isinstance(values.get("train", {}), dict):
-        values["train"] = {**values.get("train", {}), **given}
+    given = {k: v for k, v in options.items() if v is not None}
+    if (samples := given.pop("samples", None)) is not None and isinstance(values.get("train", {}), dict):
+        values["train"] = {**values.get("train", {}), "samples": samples}
+    if (threads := given.pop("threads", None)) is not None:
+        if "target" in given:
+            raise UserError("threads and target are both given; write the target as 'local?threads=N'")
+        given["target"] = f"local?threads={threads}"
+    values.update(given)
     return parse_config(values, str(file) if file else None)
 
 

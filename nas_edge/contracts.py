@@ -182,7 +182,9 @@ class Technique:
     """One compression technique. Override the stages it needs; each default changes nothing.
 
     `version` is raised when the same config would give another result. `after` names the techniques that must act
-    earlier where both are on. A technique never changes the model it is given, and leaves the random state, the
+    earlier where both are on. `needs_teacher` has the study train a teacher, `context.teacher`. `shape_follows_weights`
+    says that what is left of a network depends on its weights, so that its latency before training is an estimate. A
+    technique never changes the model it is given, and leaves the random state, the
     threads and the gradient mode as it found them.
     """
 
@@ -191,6 +193,7 @@ class Technique:
     config_type: ClassVar[type]
     after: ClassVar[frozenset[str]] = frozenset()
     needs_teacher: ClassVar[bool] = False
+    shape_follows_weights: ClassVar[bool] = False
     summary: ClassVar[str] = ""
 
     def suggest(self, scope: Scope) -> Any:

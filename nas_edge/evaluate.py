@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from nas_edge.contracts import Candidate, Context, Target
-from nas_edge.export import accuracy
+from nas_edge.export import accuracy, sha256_of
 from nas_edge.latency.graph import parameter_count, total_macs
 from nas_edge.pipeline import produce, timed
 from nas_edge.plugins import Registry
@@ -48,7 +47,7 @@ def evaluate(
         size_bytes=path.stat().st_size,
         parameters=parameter_count(graph),
         macs=total_macs(graph),
-        onnx_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        onnx_sha256=sha256_of(path),
         seconds={name: round(value, 3) for name, value in seconds.items()},
         steps=tuple(candidate.steps),
     )

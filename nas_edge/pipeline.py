@@ -90,7 +90,8 @@ def build_model(registry: Registry, arch: ArchSpec, data: ImageData, seed: int) 
 def produce(registry: Registry, spec: CandidateSpec, context: Context, train: TrainConfig) -> Candidate:
     """A candidate from its spec to its ONNX file, `model.onnx` in the context's work folder.
 
-    With `context.trained` False every training is left out: the file is as fast as the real one, and nothing else.
+    With `context.trained` False every training is left out: the file is about as fast as the real one, exactly so
+    unless a technique declares that `shape_follows_weights`, and good for nothing else.
     Raises `InvalidCandidate` or `ExportError`.
     """
     candidate = Candidate(spec)
@@ -98,14 +99,14 @@ def produce(registry: Registry, spec: CandidateSpec, context: Context, train: Tr
     trainer: Trainer = context.trainer if context.trained else Untrained(context.seed)
     context = replace(context, trainer=trainer)
     restructured = any(technique.overrides("structure") for technique, _ in steps)
-    recovery = round(context.samples * train.recovery_share) if restructured else context.samples
+    recovery = max(1, round(context.samples * train.recovery_share)) if restructured else context.samples
 
     model = build_model(registry, spec.arch, context.data, context.seed)
     if restructured:  # otherwise all of the training is the recovery training
         with timed(candidate, "train"):
-            model = trainer.fit(model, samples=context.samples - recovery)
+            model = trainer.fit(model, samples=max(1, context.samples - recovery))
         model = run_stage(registry, candidate, "structure", model, steps, context)
-    objectives = make_objectives(registry, candidate, model, steps, context)
+    objectives = make_objectives(registry, candidate, model, steps, context) if context.trained else []
     with timed(candidate, "train"):
         model = trainer.fit(model, samples=recovery, objectives=objectives)
     candidate.model = run_stage(registry, candidate, "finalize", model, steps, context).eval()
@@ -168,11 +169,7 @@ def run_stage(
             continue
         with _recorded(candidate, technique, stage, context) as sizes:
             sizes.append(_size(subject))
-            result = registry.hooks.hook.apply_technique(
-                technique=technique, stage=stage, subject=subject, config=config, context=context
-            )
-            if not isinstance(result, nn.Module | onnx.ModelProto):
-                raise NasEdgeError(f"{technique.name}.{stage} returned {type(result).__name__}, not a model")
+            result = _call(registry, technique, stage, subject, config, context)
             sizes.append(_size(result))
         subject = result
     return subject
@@ -187,12 +184,40 @@ def make_objectives(
         if not technique.overrides("objective"):
             continue
         with _recorded(candidate, technique, "objective", context):
-            objective = registry.hooks.hook.apply_technique(
-                technique=technique, stage="objective", subject=model, config=config, context=context
-            )
+            objective = _call(registry, technique, "objective", model, config, context)
         if objective is not None:
             objectives.append(objective)
     return objectives
+
+
+def _call(registry: Registry, technique: Technique, stage: str, subject: Any, config: Any, context: Context) -> Any:
+    """Call a technique through the hook, and see that it kept to its contract."""
+    expected = {"graph": onnx.ModelProto, "objective": Objective | None}.get(stage, nn.Module)
+    try:
+        with _isolated(context.seed):
+            result = registry.hooks.hook.apply_technique(
+                technique=technique, stage=stage, subject=subject, config=config, context=context
+            )
+    except SystemExit as error:
+        raise NasEdgeError(f"{technique.name}.{stage} called sys.exit({error.code})") from error
+    if not isinstance(result, expected):
+        wanted = getattr(expected, "__name__", str(expected))
+        raise NasEdgeError(f"{technique.name}.{stage} returned {type(result).__name__}, not {wanted}")
+    return result
+
+
+@contextmanager
+def _isolated(seed: int) -> Iterator[None]:
+    """Give a plugin a random state of its own, and take back what it may leave changed."""
+    threads, gradients, dtype = torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_grad_enabled(gradients)
+            torch.set_default_dtype(dtype)
 
 
 @contextmanager

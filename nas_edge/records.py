@@ -69,7 +69,8 @@ class Evaluation:
     """One finished candidate.
 
     `accuracy` is the fraction of validation images that the final ONNX file gets right in ONNX Runtime;
-    `latency_ms` comes from `latency_source`, "predicted" or "measured"; `size_bytes` is the file that ships.
+    `latency_ms` comes from `latency_source`, "predicted" or "measured"; `size_bytes` is the file that ships; `macs` is
+    None where an operator is not known.
     """
 
     key: str
@@ -80,7 +81,7 @@ class Evaluation:
     latency_source: str
     size_bytes: int
     parameters: int
-    macs: int
+    macs: int | None
     onnx_sha256: str
     seconds: Mapping[str, float] = field(default_factory=dict)
     steps: tuple[StepRecord, ...] = ()

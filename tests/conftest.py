@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from nas_edge.plugins import Registry, load_plugins
+
+from .studies import install_tiny
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -20,3 +24,21 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ["XDG_CACHE_HOME"]
     else:
         os.environ["XDG_CACHE_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def tiny_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the tiny plugin is installed."""
+    folder = tmp_path_factory.mktemp("site")
+    install_tiny(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny(tiny_site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    """This process's plugins, freshly loaded, with the tiny one among them."""
+    monkeypatch.syspath_prepend(str(tiny_site))
+    monkeypatch.setenv("NAS_EDGE_LOAD_PLUGINS", "tiny")
+    load_plugins.cache_clear()
+    yield load_plugins()
+    load_plugins.cache_clear()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas_edge.cli.inspect import JsonFlag
-from nas_edge.errors import UserError
 
 if TYPE_CHECKING:
     from nas_edge.config import StudyConfig
@@ -17,9 +16,9 @@ if TYPE_CHECKING:
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name, folder or database file.")]
 StorageOption = Annotated[str | None, typer.Option(help="Database URL; by default SQLite under --out.")]
 OutOption = Annotated[str | None, typer.Option(help="Folder of the study's files; by default runs/NAME.")]
-TrialsOption = Annotated[int | None, typer.Option(help="Evaluated candidates in all.  [default: 40]")]
+TrialsOption = Annotated[int | None, typer.Option(help="Evaluated candidates in all; 40 for a new study.")]
 TimeoutOption = Annotated[float | None, typer.Option(help="Stop asking for new candidates after so many seconds.")]
-WorkersOption = Annotated[int | None, typer.Option(help="Processes on this machine.  [default: 1]")]
+WorkersOption = Annotated[int | None, typer.Option(help="Processes on this machine; 1 for a new study.")]
 
 
 def search(
@@ -50,12 +49,11 @@ def search(
     """Search for the best trade-offs, or go on with a stored search up to --trials in all."""
     from nas_edge.config import make_config
 
-    if threads is not None and target is not None:
-        raise UserError("--threads and --target are both given; write --target 'local?threads=N'")
-    overrides = {
+    options = {
         "data": data,
         "space": space,
-        "target": f"local?threads={threads}" if threads is not None else target,
+        "target": target,
+        "threads": threads,
         "trials": trials,
         "timeout": timeout,
         "objectives": _names(objectives),
@@ -68,8 +66,9 @@ def search(
         "seed": seed,
         "out": out,
         "train_images": train_images,
+        "samples": samples,
     }
-    _run(make_config(file, overrides, {"samples": samples}), as_json)
+    _run(make_config(file, options), as_json)
 
 
 def resume(
@@ -77,6 +76,7 @@ def resume(
     trials: TrialsOption = None,
     timeout: TimeoutOption = None,
     workers: WorkersOption = None,
+    data: Annotated[str | None, typer.Option(help="Where the data lies now, if it has moved.")] = None,
     storage: StorageOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -84,7 +84,7 @@ def resume(
     from nas_edge.config import parse_config
 
     stored = _locate(study, storage)
-    given = {"trials": trials, "timeout": timeout, "workers": workers}
+    given = {"trials": trials, "timeout": timeout, "workers": workers, "data": data}
     values = {**stored.config.model_dump(), **{k: v for k, v in given.items() if v is not None}}
     values |= {"storage": stored.url, "out": str(stored.folder)}
     _run(parse_config(values), as_json)

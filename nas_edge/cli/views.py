@@ -26,7 +26,7 @@ def study_view(stored: StoredStudy, front: Sequence[FrontRow]) -> RenderableType
             f"{row.accuracy:.2%}" + ("*" if row.trained_longer else ""),
             "-" if row.test_accuracy is None else f"{row.test_accuracy:.2%}",
             "-" if row.predicted_ms is None else f"{row.predicted_ms:.3f}",
-            _interval(row),
+            _interval(row) + ("" if row.within_budget else "  over the budget"),
             f"{row.size_bytes / 1000:.1f}",
             row.techniques,
         )

@@ -14,9 +14,9 @@ from nas_edge.contracts import Context
 from nas_edge.engine.loop import MODEL_FILE, RECIPE_FILE, recipe_text
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
-from nas_edge.errors import InvalidCandidate, StorageError
+from nas_edge.errors import StorageError, UserError
 from nas_edge.evaluate import evaluate
-from nas_edge.export import accuracy
+from nas_edge.export import accuracy, sha256_of
 from nas_edge.records import Evaluation, StepRecord
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.study import StoredStudy
@@ -52,32 +52,36 @@ def finalise(
     """Test and measure trials, those of `longer` after more training, and publish their files."""
     finals = stored.tables.finals(stored.config.name)
     for trial in trials:
-        if trial.number in finals:
+        known = finals.get(trial.number)
+        if known is not None and (known["retrained"] or trial not in longer):
             continue
         progress.phase(f"Testing trial {trial.number}" + (", trained for longer" if trial in longer else ""))
         with session.context(session.config.train.final_budget or 1.0) as context:
-            record = _finalise(session, stored, trial, context, retrain=trial in longer)
+            record = _finalise(session, stored, trial, context, progress, retrain=trial in longer)
         stored.tables.add_final(stored.config.name, trial.number, record)
     finals = stored.tables.finals(stored.config.name)
     for trial in trials:
         path = published_model(stored, trial.number)
-        if not path.is_file():
+        if not path.is_file() or sha256_of(path) != finals[trial.number]["onnx_sha256"]:
             copy_model(stored, trial, path, final=finals[trial.number]["final"])
     _measure(session, stored, trials, progress)
 
 
 def _finalise(
-    session: Session, stored: StoredStudy, trial: FrozenTrial, context: Context, *, retrain: bool
+    session: Session, stored: StoredStudy, trial: FrozenTrial, context: Context, progress: Progress, *, retrain: bool
 ) -> dict[str, Any]:
     """The record of one member: trained for longer where asked and better, then tested."""
     spec, kept = read_recipe(stored, trial, final=False)
     path, final = context.work_dir / "searched.onnx", False
     copy_model(stored, trial, path, final=False)
     if retrain:
+        candidate = None
         try:
             candidate, evaluation = evaluate(session.registry, spec, context, session.config.train)
-        except InvalidCandidate:  # more training can change the ranks and leave nothing to build
-            candidate = None
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # more training can change the ranks, and leave nothing to build or to export
+            progress.warn(f"trial {trial.number} stays as it was found: trained for longer, it fails ({error})")
         limit = session.config.max_latency_ms
         if (
             candidate is not None
@@ -89,6 +93,7 @@ def _finalise(
             _store_final(stored, trial, spec, evaluation, path)
     return {
         "final": final,
+        "retrained": retrain,
         "accuracy": kept.accuracy,
         "test_accuracy": accuracy(path, session.data.test),
         "test_images": len(session.data.test),

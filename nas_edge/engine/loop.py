@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 import traceback
 from collections import Counter
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,21 @@ from optuna.trial import TrialState
 from nas_edge.contracts import Candidate, Context
 from nas_edge.engine.progress import Point, Progress
 from nas_edge.engine.sample import suggest_spec
+from nas_edge.engine.samplers import make_sampler
 from nas_edge.engine.session import Session
-from nas_edge.errors import InvalidCandidate, NasEdgeError, UserError
+from nas_edge.errors import InvalidCandidate, ModelError, NasEdgeError, UserError
 from nas_edge.evaluate import draft_latency, evaluate
 from nas_edge.records import Evaluation
 from nas_edge.spec import CandidateSpec
-from nas_edge.store.study import StoredStudy, worker_mark
+from nas_edge.store.database import make_folder
+from nas_edge.store.processes import worker_mark
+from nas_edge.store.study import StoredStudy, begun
 
 MAX_REJECTED_IN_A_ROW = 300
 MAX_FAILED_IN_A_ROW = 5
 WAIT_S = 0.5
+DRAFT_MARGIN = 1.25  # on random weights low ranks come out higher than on trained ones
+MAX_REASON = 400  # characters, for Optuna Dashboard
 MODEL_FILE, RECIPE_FILE = "model.onnx", "recipe.json"
 
 
@@ -35,23 +41,13 @@ class Rejected(Exception):
     """A candidate that is not worth training; the reason is the message."""
 
 
-def run_trials(
-    session: Session,
-    stored: StoredStudy,
-    progress: Progress,
-    *,
-    lock: AbstractContextManager[Any] | None = None,
-    deadline: float | None = None,
-) -> None:
-    """Evaluate candidates until the study has the asked number of them, or `deadline` (time.monotonic) passes.
-
-    `lock` is shared with the other workers on this machine, so that they never ask for one trial too many.
-    """
+def run_trials(session: Session, stored: StoredStudy, progress: Progress, *, deadline: float | None = None) -> None:
+    """Evaluate candidates until the study has the asked number of them, or `deadline` (time.monotonic) passes."""
     total = stored.config.trials
     rejected = failed = 0
     _report(stored, progress)
     while deadline is None or time.monotonic() < deadline:
-        with lock or nullcontext():
+        with stored.alone():  # or the workers on this machine would ask for one trial too many
             trials = stored.trials()
             if stored.requeue_dead(trials):
                 continue
@@ -59,8 +55,7 @@ def run_trials(
             if states[TrialState.COMPLETE] >= total:
                 return
             busy = states[TrialState.COMPLETE] + states[TrialState.RUNNING] >= total
-            told = states[TrialState.COMPLETE] + states[TrialState.PRUNED]
-            trial = None if busy else _ask(session, stored, told)
+            trial = None if busy else _ask(session, stored, begun(trials))
         if trial is None:  # the last ones are in other hands: stay until they are told or their worker is dead
             time.sleep(WAIT_S)
             continue
@@ -70,7 +65,11 @@ def run_trials(
         _report(stored, progress)
         if rejected >= MAX_REJECTED_IN_A_ROW:
             why = stored.trial(trial.number).user_attrs.get("why", "")
-            raise UserError(f"{rejected} candidates in a row were rejected, the last: {why}; loosen the limits")
+            said = f"{rejected} candidates in a row were rejected, the last: {why}"
+            if not stored.finished():
+                raise UserError(f"{said}; loosen the limits")
+            progress.warn(f"the search ends early: {said}")
+            return
         if failed >= MAX_FAILED_IN_A_ROW:
             why = stored.trial(trial.number).user_attrs.get("why", "")
             raise NasEdgeError(f"{failed} trials in a row failed, the last: {why}; see {error_log(stored)}")
@@ -79,57 +78,69 @@ def run_trials(
 def run_trial(session: Session, stored: StoredStudy, trial: optuna.Trial, progress: Progress) -> TrialState:
     """One trial, told to Optuna whatever happens; returns the state it was told with."""
     try:
-        spec = suggest_spec(trial, session.space, session.techniques)
-        trial.set_user_attr("key", spec.key)
-        trial.set_user_attr("techniques", spec.summary)
+        spec = _sample(session, stored, trial)
         with session.context() as context:
-            _reject_early(session, stored, trial, spec, context)
+            _reject_early(session, trial, spec, context)
             candidate, evaluation = evaluate(session.registry, spec, context, session.config.train)
             store_evaluation(stored, trial, candidate, evaluation)
         _constrain(trial, session.config.max_latency_ms, evaluation.latency_ms)
         stored.study.tell(trial, [getattr(evaluation, name) for name in session.config.objectives])
-        progress.trial(trial.number, describe(evaluation, spec))
-        session.registry.hooks.hook.candidate_finished(study=stored.study, evaluation=evaluation)
-        return TrialState.COMPLETE
     except (Rejected, InvalidCandidate) as error:
         return _end(stored, trial, TrialState.PRUNED, f"rejected: {_line(error)}", progress)
     except KeyboardInterrupt:
-        stored.requeue(stored.trial(trial.number), "interrupted")
+        with stored.alone():
+            stored.requeue(stored.trial(trial.number), "interrupted")
         raise
-    except UserError:  # a missing plugin or a full disk: going on would only repeat it
-        stored.requeue(stored.trial(trial.number), "stopped by an error")
-        raise
-    except OSError as error:
-        stored.requeue(stored.trial(trial.number), "stopped by an error")
-        raise error
-    except Exception as error:
-        _log_traceback(stored, trial)
+    except (Exception, SystemExit) as error:
+        if _is_general(error):
+            with stored.alone():
+                stored.requeue(stored.trial(trial.number), "stopped by an error")
+            raise
+        _log_traceback(stored, f"trial {trial.number}")
         return _end(stored, trial, TrialState.FAIL, f"failed: {type(error).__name__}: {_line(error)}", progress)
+    progress.trial(trial.number, describe(evaluation, spec))
+    notify(stored, progress, session.registry.hooks.hook.candidate_finished, evaluation=evaluation)
+    return TrialState.COMPLETE
 
 
-def _ask(session: Session, stored: StoredStudy, told: int) -> optuna.Trial:
-    """A new trial. The sampler is made anew from the seed and the trials told, so that resuming needs no state."""
-    seed = int(np.random.SeedSequence([session.config.seed, told]).generate_state(1)[0])
-    stored.study.sampler = session.registry.samplers[session.config.sampler](seed)
+def _is_general(error: BaseException) -> bool:
+    """Whether an error would meet the next candidates too: a missing plugin, a full disk, a database that is gone."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+    return isinstance(error, UserError) and not isinstance(error, ModelError)
+
+
+def _ask(session: Session, stored: StoredStudy, place: int) -> optuna.Trial:
+    """The trial of a place in the search, from 0. The sampler is made anew for it, so that resuming needs no state."""
+    seed = int(np.random.SeedSequence([session.config.seed, place]).generate_state(1)[0])
+    stored.study.sampler = make_sampler(session.registry, session.config.sampler, seed)
     trial = stored.study.ask()
     trial.set_user_attr("worker", worker_mark())
     return trial
 
 
-def _reject_early(
-    session: Session, stored: StoredStudy, trial: optuna.Trial, spec: CandidateSpec, context: Context
-) -> None:
-    """Spend no training on what plugins refuse, what the study holds already, or what is too slow."""
+def _sample(session: Session, stored: StoredStudy, trial: optuna.Trial) -> CandidateSpec:
+    """The candidate of a trial; `Rejected` where the study has it already, finished or in another worker's hands."""
+    with stored.alone():
+        spec = suggest_spec(trial, session.space, session.techniques)
+        twin = stored.twin(spec.key, but=trial.number)
+        trial.set_user_attr("key", spec.key)
+        trial.set_user_attr("techniques", spec.summary)
+    if twin is not None:
+        raise Rejected(f"the same candidate as trial {twin.number}")
+    return spec
+
+
+def _reject_early(session: Session, trial: optuna.Trial, spec: CandidateSpec, context: Context) -> None:
+    """Spend no training on what plugins refuse or what is too slow."""
     reasons = session.registry.hooks.hook.validate_candidate(spec=spec, context=context)
     if reasons:
         raise Rejected("; ".join(reasons))
-    twin = stored.twin(spec.key, but=trial.number)
-    if twin is not None:
-        raise Rejected(f"the same candidate as trial {twin.number}")
     limit = session.config.max_latency_ms
     if limit is not None:
         draft = draft_latency(session.registry, spec, context, session.config.train)
-        if draft.low_ms > limit:
+        loose = any(session.registry.techniques[s.technique].shape_follows_weights for s in spec.steps)
+        if draft.low_ms > limit * (DRAFT_MARGIN if loose else 1.0):
             _constrain(trial, limit, draft.ms)
             raise Rejected(f"{draft.ms:.3g} ms {draft.source} before training, over --max-latency-ms {limit:g}")
 
@@ -146,6 +157,7 @@ def store_evaluation(stored: StoredStudy, trial: optuna.Trial, candidate: Candid
     interval = f"{evaluation.latency_low_ms:.3g} to {evaluation.latency_high_ms:.3g}"
     trial.set_user_attr("accuracy", f"{evaluation.accuracy:.2%}")
     trial.set_user_attr("latency", f"{evaluation.latency_ms:.3g} ms ({interval}, {evaluation.latency_source})")
+    trial.set_user_attr("latency_source", evaluation.latency_source)
     trial.set_user_attr("size_bytes", evaluation.size_bytes)
     trial.set_user_attr("onnx_sha256", evaluation.onnx_sha256)
 
@@ -159,7 +171,7 @@ def _report(stored: StoredStudy, progress: Progress) -> None:
     """The front so far, for the progress display."""
     trials = stored.trials(TrialState.COMPLETE)
     points = [
-        Point(t.number, t.values[0], t.values[1], t.user_attrs.get("size_bytes", 0), t.user_attrs.get("techniques", ""))
+        Point(t.number, t.values[0], t.values[1], t.user_attrs["size_bytes"], t.user_attrs["techniques"])
         for t in stored.front(trials)
     ]
     progress.trials(len(trials), stored.config.trials, points)
@@ -175,6 +187,15 @@ def error_log(stored: StoredStudy) -> Path:
     return stored.folder / "errors.log"
 
 
+def notify(stored: StoredStudy, progress: Progress, observers: Callable[..., Any], **what: Any) -> None:
+    """Call the observers of a study. One that fails costs a warning, not the search."""
+    try:
+        observers(study=stored.study, **what)
+    except (Exception, SystemExit) as error:
+        _log_traceback(stored, "an observer")
+        progress.warn(f"an observer failed: {type(error).__name__}: {_line(error)}; see {error_log(stored)}")
+
+
 def _constrain(trial: optuna.Trial, limit_ms: float | None, latency_ms: float) -> None:
     if limit_ms is not None:
         trial.set_constraint("latency_ms", latency_ms - limit_ms)
@@ -187,10 +208,11 @@ def _end(stored: StoredStudy, trial: optuna.Trial, state: TrialState, why: str, 
     return state
 
 
-def _log_traceback(stored: StoredStudy, trial: optuna.Trial) -> None:
+def _log_traceback(stored: StoredStudy, where: str) -> None:
+    make_folder(stored.folder)
     with error_log(stored).open("a", encoding="utf-8") as file:
-        file.write(f"--- trial {trial.number}\n{traceback.format_exc()}\n")
+        file.write(f"--- {where}\n{traceback.format_exc()}\n")
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
+    return " ".join(str(error).split())[:MAX_REASON] or type(error).__name__

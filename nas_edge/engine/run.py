@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from contextlib import contextmanager
 
 import optuna
 import sqlalchemy as sa
@@ -15,12 +12,13 @@ import torch
 
 from nas_edge.config import StudyConfig
 from nas_edge.engine.finish import finish, front_evaluations
-from nas_edge.engine.loop import run_trials
+from nas_edge.engine.loop import notify, run_trials
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
-from nas_edge.errors import NasEdgeError, StorageError
+from nas_edge.engine.workers import available_cores, siblings
+from nas_edge.errors import StorageError
 from nas_edge.plugins import load_plugins
-from nas_edge.store.study import StoredStudy
+from nas_edge.store.study import StoredStudy, stored_techniques
 
 
 def run_search(config: StudyConfig, progress: Progress | None = None) -> StoredStudy:
@@ -33,6 +31,7 @@ def run_search(config: StudyConfig, progress: Progress | None = None) -> StoredS
     started = time.monotonic()
     deadline = None if config.timeout is None else started + config.timeout
     with _storage_errors(), _cores_shared_out(config.workers):
+        config = _settled(config)
         progress.phase("Loading the data")
         session = Session.open(config, load_plugins())
         if session.data.skipped:
@@ -43,16 +42,23 @@ def run_search(config: StudyConfig, progress: Progress | None = None) -> StoredS
         session.ensure_teacher(stored, progress)
         if stored.finished() < config.trials:
             progress.phase("Searching")
-            with _siblings(config, stored) as lock:
-                run_trials(session, stored, progress, lock=lock, deadline=deadline)
+            with siblings(stored, progress, deadline):
+                run_trials(session, stored, progress, deadline=deadline)
         torch.set_num_threads(available_cores())
         finish(session, stored, progress)
-        session.registry.hooks.hook.study_finished(study=stored.study, evaluations=front_evaluations(stored))
+        notify(stored, progress, session.registry.hooks.hook.study_finished, evaluations=front_evaluations(stored))
     return stored
 
 
-def available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _settled(config: StudyConfig) -> StudyConfig:
+    """The config with its techniques named: those of the stored study, or all that are installed.
+
+    So a technique that is installed later does not change the studies that are there.
+    """
+    if config.techniques is not None:
+        return config
+    names = stored_techniques(config)
+    return config.model_copy(update={"techniques": sorted(load_plugins().techniques) if names is None else names})
 
 
 @contextmanager
@@ -76,39 +82,3 @@ def _cores_shared_out(workers: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _siblings(config: StudyConfig, stored: StoredStudy) -> Iterator[AbstractContextManager[Any]]:
-    """The other workers of `--workers`, as processes on this machine; waits for them at the end."""
-    spawn = multiprocessing.get_context("spawn")
-    lock = spawn.Lock()
-    processes = [
-        spawn.Process(target=_work, args=(config.model_dump_json(), lock), daemon=True)
-        for _ in range(config.workers - 1)
-    ]
-    for process in processes:
-        process.start()
-    try:
-        yield lock
-    finally:
-        for process in processes:
-            process.join()
-    if any(p.exitcode for p in processes):
-        codes = [p.exitcode for p in processes]
-        raise NasEdgeError(f"workers ended with exit codes {codes}; their trials were queued again")
-
-
-def _work(config_json: str, lock: AbstractContextManager[Any]) -> None:
-    """A sibling worker: the same loop on the stored study."""
-    config = StudyConfig.model_validate_json(config_json)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    torch.set_num_threads(max(1, available_cores() // config.workers))
-    session = Session.open(config, load_plugins())
-    stored = StoredStudy.create_or_load(config, session.facts)
-    session.ensure_profile(stored, Progress())
-    session.ensure_teacher(stored, Progress())
-    try:
-        run_trials(session, stored, Progress(), lock=lock)
-    except KeyboardInterrupt:
-        raise SystemExit(0) from None

@@ -44,7 +44,7 @@ class RandomTrial:
         else:
             value = self._random.uniform(low, high)
         if step is not None:
-            value = min(high, low + step * round((value - low) / step))
+            value = low + step * self._random.randrange(round((high - low) / step) + 1)
         return float(self._drawn.setdefault(name, value))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:

@@ -6,7 +6,9 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nas_edge.errors import PluginError
 from nas_edge.hookspecs import hookimpl
+from nas_edge.plugins import Registry
 
 if TYPE_CHECKING:
     import optuna
@@ -33,6 +35,16 @@ def nsga2(seed: int) -> optuna.samplers.BaseSampler:
     import optuna
 
     return optuna.samplers.NSGAIISampler(seed=seed, population_size=16)
+
+
+def make_sampler(registry: Registry, name: str, seed: int) -> optuna.samplers.BaseSampler:
+    """A registered sampler. Raises `UserError` for an unknown name, `PluginError` where the plugin makes none."""
+    import optuna
+
+    made = registry.find("sampler", name)(seed)
+    if not isinstance(made, optuna.samplers.BaseSampler):
+        raise PluginError(f"sampler {name!r} made {type(made).__name__}, not an Optuna BaseSampler; mend its plugin")
+    return made
 
 
 @hookimpl

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
+import pickle
 import tempfile
 import time
 from collections.abc import Iterator
@@ -35,6 +37,7 @@ from nas_edge.train.trainer import ImageTrainer
 
 TEACHER_FILE = "teacher.pt"
 TEACHER_DRAWS = 16
+FIT_DRAWS = 20
 CALIBRATION_SEED = 1_000_003
 PREDICTOR_NAME = "nas_edge.predictor"
 PIPELINE_NAME = "nas_edge.pipeline"
@@ -63,7 +66,9 @@ class Session:
         data = load_data(registry.datasets, config.data, seed=config.seed, train_images=config.train_images)
         if registry.hooks.get_plugin(PIPELINE_NAME) is None:
             registry.hooks.register(pipeline, PIPELINE_NAME)
-        return cls(config, registry, space, techniques, data, target)
+        session = cls(config, registry, space, techniques, data, target)
+        session.check_fit()
+        return session
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -113,23 +118,31 @@ class Session:
                 trainer=self.trainer,
                 work_dir=Path(folder),
                 seed=self.config.seed,
-                samples=round(self.samples * budget),
-                teacher=self.teacher,
+                samples=max(1, round(self.samples * budget)),
+                teacher=copy.deepcopy(self.teacher),
                 log=logging.getLogger("nas_edge"),
             )
+
+    def check_fit(self) -> None:
+        """Raise `UserError` where no network of the space can be built for these images."""
+        reason: InvalidCandidate | None = None
+        for index in range(FIT_DRAWS):
+            arch = suggest_spec(RandomTrial(index), self.space, []).arch
+            try:
+                build_model(self.registry, arch, self.data, self.config.seed)
+                return
+            except InvalidCandidate as error:
+                reason = error
+        raise UserError(f"search space {self.space.name!r} does not fit the data {self.config.data!r}: {reason}")
 
     # --- the latency predictor
 
     def ensure_profile(self, stored: StoredStudy, progress: Progress) -> Profile:
         """Use the study's profile of this target, or the one kept on this machine, or calibrate one and keep it."""
-        found = stored.tables.calibration(self.target_key, self.domain)
-        if found is not None:
-            profile = Profile.from_json(found)
-        else:
-            kept = default_path(self.target.fingerprint(), self.domain)
-            if kept.is_file():
-                profile = Profile.load(kept)
-            else:
+        profile = self._stored_profile(stored, progress)
+        if profile is None:
+            profile = self._kept_profile(progress)
+            if profile is None:
                 profile = self.calibrate(self.config.calibration_seconds, progress)
                 try:
                     profile.keep()
@@ -138,6 +151,22 @@ class Session:
             stored.tables.add_calibration(self.target_key, self.domain, profile.to_json())
         self.use_profile(profile)
         return profile
+
+    def _stored_profile(self, stored: StoredStudy, progress: Progress) -> Profile | None:
+        found = stored.tables.calibration(self.target_key, self.domain)
+        try:
+            return None if found is None else Profile.from_json(found)
+        except UserError as error:
+            progress.warn(f"the study's own latency profile is not used: {error}")
+            return None
+
+    def _kept_profile(self, progress: Progress) -> Profile | None:
+        path = default_path(self.target.fingerprint(), self.domain)
+        try:
+            return Profile.load(path) if path.is_file() else None
+        except UserError as error:
+            progress.warn(f"the latency profile kept on this machine is not used: {error}")
+            return None
 
     def use_profile(self, profile: Profile) -> None:
         hooks = self.registry.hooks
@@ -184,12 +213,15 @@ class Session:
             if stored.download(TEACHER_FILE, stored.study, path):
                 try:
                     model.load_state_dict(torch.load(path, weights_only=True))
-                except (RuntimeError, OSError) as error:
-                    raise StudyMismatch(f"the stored teacher does not fit: {str(error).splitlines()[0]}") from None
+                except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+                    raise StudyMismatch(
+                        f"the study's stored teacher cannot be loaded: {str(error)[:200]}; "
+                        "start another study with --study NAME"
+                    ) from None
             else:
                 progress.phase("Training the teacher")
                 start = time.perf_counter()
-                model = self.trainer.fit(model, samples=round(self.samples * self.config.train.teacher_budget))
+                model = self.trainer.fit(model, samples=max(1, round(self.samples * self.config.train.teacher_budget)))
                 right = self.trainer.accuracy(model, self.data.validation)
                 torch.save(model.state_dict(), path)
                 stored.upload(path, stored.study)

@@ -57,13 +57,16 @@ def describe(model: onnx.ModelProto, properties: Mapping[str, str]) -> onnx.Mode
     return copy
 
 
-def save_model(model: onnx.ModelProto, path: Path) -> str:
-    """Write a model under a temporary name, rename it, and return its SHA-256."""
-    data = model.SerializeToString(deterministic=True)
+def save_model(model: onnx.ModelProto, path: Path) -> None:
+    """Write a model under a temporary name, and rename it."""
     temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(data)
+    temporary.write_bytes(model.SerializeToString(deterministic=True))
     temporary.replace(path)
-    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """What a file is known by: 64 hex digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -83,3 +86,4 @@ def _first_line(error: BaseException) -> str:
 
 
 logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+torch._C._jit_set_onnx_log_output_stream("stderr")  # of a failed export it prints the whole graph

@@ -51,10 +51,13 @@ class _Calibration:
         self.progress(len(self.works), self.seconds(), self.error)
 
     def make_networks(self, add: Callable[[Path], object], until_s: float) -> None:
-        """Sample networks and hand them over, until so many seconds after the start. One takes up to a second."""
+        """Sample networks and hand them over, until so many seconds after the start. One takes up to a second.
+
+        A machine that is too slow for the fewest that a profile needs takes longer.
+        """
         failures = 0
         slowest = 0.0
-        while len(self.works) < MAX_NETWORKS and self.seconds() + slowest < until_s:
+        while len(self.works) < MIN_NETWORKS or (len(self.works) < MAX_NETWORKS and self.seconds() + slowest < until_s):
             began = self.seconds()
             index, self.next_index = self.next_index, self.next_index + 1
             try:

@@ -67,9 +67,10 @@ def load_graph(path: Path) -> onnx.ModelProto:
     return model
 
 
-def total_macs(model: onnx.ModelProto) -> int:
-    """The multiply-accumulates of one image, without padding, in convolutions and matrix products."""
-    return sum(kernel.macs for kernel in kernels_of(model).kernels)
+def total_macs(model: onnx.ModelProto) -> int | None:
+    """The multiply-accumulates of one image, without padding; None where an operator is not known."""
+    work = kernels_of(model)
+    return None if work.unsupported else sum(kernel.macs for kernel in work.kernels)
 
 
 def parameter_count(model: onnx.ModelProto) -> int:

@@ -69,9 +69,10 @@ def card(
         ("Accuracy on the validation split", f"{evaluation.accuracy:.4f}"),
         ("Latency, measured", _measured(measurement)),
         ("Latency, predicted", _predicted(final)),
+        ("Latency budget", "none" if study["max_latency_ms"] is None else f"{study['max_latency_ms']:g} ms"),
         ("Size of the file", f"{evaluation.size_bytes:,} bytes"),
         ("Parameters", f"{evaluation.parameters:,}"),
-        ("Multiply-accumulates", f"{evaluation.macs:,} for one image"),
+        ("Multiply-accumulates", "not known" if evaluation.macs is None else f"{evaluation.macs:,} for one image"),
         ("Techniques", spec.summary),
     ]
     lines = [f"# {study['name']}, trial {study['trial']}", ""]

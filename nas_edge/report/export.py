@@ -10,6 +10,7 @@ from nas_edge.engine.finish import finalise, published_model, read_recipe
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
 from nas_edge.errors import UserError
+from nas_edge.export import sha256_of
 from nas_edge.plugins import load_plugins
 from nas_edge.report.card import write_export
 from nas_edge.report.front import measurement_of
@@ -27,7 +28,8 @@ def export_trial(stored: StoredStudy, number: int, folder: Path, progress: Progr
         why = trial.user_attrs.get("why", trial.state.name.lower())
         raise UserError(f"trial {number} has no model to export ({why}); `nas-edge show` lists those that have")
     finals = stored.tables.finals(stored.config.name)
-    if number not in finals or not published_model(stored, number).is_file():
+    path = published_model(stored, number)
+    if number not in finals or not path.is_file() or sha256_of(path) != finals[number]["onnx_sha256"]:
         session = Session.open(stored.config, load_plugins())
         stored.check(stored.config, session.facts)
         finalise(session, stored, [trial], progress)
@@ -39,6 +41,7 @@ def export_trial(stored: StoredStudy, number: int, folder: Path, progress: Progr
         "name": stored.config.name,
         "trial": number,
         "trained_longer": final["final"],
+        "max_latency_ms": stored.config.max_latency_ms,
         "config": attrs["config"],
         "data": attrs["data"],
         "plugins": attrs["plugins"],
@@ -46,7 +49,7 @@ def export_trial(stored: StoredStudy, number: int, folder: Path, progress: Progr
     }
     return write_export(
         folder,
-        published_model(stored, number),
+        path,
         spec,
         evaluation,
         final=final,

@@ -8,13 +8,19 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_edge.engine.finish import published_model
 from nas_edge.records import Measurement
+from nas_edge.store.database import shown
 from nas_edge.store.study import StoredStudy
 
 
 @dataclass(frozen=True)
 class FrontRow:
-    """One member of the front. `accuracy` is on validation, `test_accuracy` on the untouched test split."""
+    """One member of the front.
+
+    `accuracy` is on validation, `test_accuracy` on the untouched test split; `latency_ms` is measured where that was
+    done. `within_budget` is False where it is over `--max-latency-ms` after all.
+    """
 
     number: int
     accuracy: float
@@ -27,7 +33,8 @@ class FrontRow:
     size_bytes: int
     techniques: str
     trained_longer: bool
-    model: str | None = None
+    within_budget: bool
+    model: str | None
 
 
 def front_rows(stored: StoredStudy) -> list[FrontRow]:
@@ -38,20 +45,27 @@ def front_rows(stored: StoredStudy) -> list[FrontRow]:
 
 def _row(stored: StoredStudy, trial: FrozenTrial, final: Mapping[str, Any] | None) -> FrontRow:
     measurement = measurement_of(stored, final)
-    predicted = final["predicted_ms"] if final else trial.values[1]
+    searched_ms = trial.values[1]
+    found = searched_ms if trial.user_attrs["latency_source"] == "predicted" else None
+    predicted = final["predicted_ms"] if final else found
     measured = measurement.p50_ms if measurement else None
+    latency_ms = measured or predicted or searched_ms
+    limit = stored.config.max_latency_ms
+    model = published_model(stored, trial.number)
     return FrontRow(
         number=trial.number,
         accuracy=final["accuracy"] if final else trial.values[0],
         test_accuracy=final["test_accuracy"] if final else None,
-        latency_ms=measured or predicted or trial.values[1],
+        latency_ms=latency_ms,
         predicted_ms=predicted,
         measured_ms=measured,
         measured_low_ms=measurement.low_ms if measurement else None,
         measured_high_ms=measurement.high_ms if measurement else None,
-        size_bytes=final["size_bytes"] if final else trial.user_attrs.get("size_bytes", 0),
+        size_bytes=final["size_bytes"] if final else trial.user_attrs["size_bytes"],
         techniques=trial.user_attrs.get("techniques", ""),
         trained_longer=bool(final and final["final"]),
+        within_budget=limit is None or latency_ms <= limit,
+        model=str(model) if final and model.is_file() else None,
     )
 
 
@@ -77,8 +91,6 @@ def summary(stored: StoredStudy) -> dict[str, Any]:
 
 
 def shown_url(stored: StoredStudy) -> str:
-    from nas_edge.store.database import shown
-
     return shown(stored.url)
 
 

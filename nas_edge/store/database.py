@@ -7,6 +7,7 @@ from typing import Any
 
 import optuna
 import sqlalchemy as sa
+from optuna.exceptions import StorageInternalError
 
 from nas_edge.errors import StorageError
 
@@ -17,7 +18,7 @@ def shown(url: str) -> str:
     """A storage URL without its password, for messages."""
     try:
         return sa.make_url(url).render_as_string(hide_password=True)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         return "(not a URL)"
 
 
@@ -25,14 +26,14 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.RDBStorage:
     """Optuna's storage at a URL. Raises `StorageError` where it cannot be opened."""
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):  # ValueError for a port that is no number
         raise StorageError(
             "--storage is not a database URL; write it like sqlite:///runs/digits/study.db or "
             "postgresql://user:password@host/database"
         ) from None
     sqlite = parsed.get_backend_name() == "sqlite"
-    if sqlite and parsed.database:
-        _prepare_file(Path(parsed.database), create=create)
+    if sqlite:
+        _prepare_file(parsed.database or ":memory:", create=create)
     try:
         storage = optuna.storages.RDBStorage(
             url, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT_S}} if sqlite else {}
@@ -42,18 +43,31 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.RDBStorage:
             storage.engine.dispose()  # connections made before the listener
             with storage.engine.connect():
                 pass
-    except (sa.exc.SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
-        raise StorageError(f"storage {shown(url)} cannot be opened: {_reason(error)}") from None
+    except (sa.exc.SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, OSError) as error:
+        remedy = "install that driver" if isinstance(error, ImportError) else "check the URL"
+        raise StorageError(
+            f"storage {shown(url)} cannot be opened: {_reason(error)}; {remedy}, or choose another --storage"
+        ) from None
     return storage
 
 
-def _prepare_file(path: Path, *, create: bool) -> None:
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. Raises `StorageError` where that is refused."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"the folder {path} cannot be made: {error.strerror}; choose another --out") from None
+
+
+def _prepare_file(database: str, *, create: bool) -> None:
+    path = Path(database)
+    if database == ":memory:":
+        raise StorageError("a study in memory would be lost; give --storage a file, as in sqlite:///study.db")
+    if database.startswith("file:"):  # SQLite's own kind of URI, with options of its own
+        return
     if not create and not path.is_file():
         raise StorageError(f"there is no study database at {path}; check the name, --out or --storage")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"the folder {path.parent} cannot be made: {error.strerror}; choose another --out") from None
+    make_folder(path.parent)
 
 
 def _tune_sqlite(connection: Any, _record: object) -> None:
@@ -65,5 +79,6 @@ def _tune_sqlite(connection: Any, _record: object) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    cause = getattr(error, "orig", None) or error
+    cause = error.__cause__ or error
+    cause = getattr(cause, "orig", None) or cause
     return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +18,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.config import StudyConfig, parse_config
 from nas_edge.errors import StorageError, StudyMismatch, UserError
-from nas_edge.store.database import open_storage, shown
+from nas_edge.store.artifacts import AtomicArtifactStore
+from nas_edge.store.database import make_folder, open_storage, shown
+from nas_edge.store.processes import exclusively, is_dead
 from nas_edge.store.tables import Tables
 
+ARTIFACTS, LOCK = "artifacts", ".lock"
 DIRECTIONS = {
     "accuracy": StudyDirection.MAXIMIZE,
     "latency_ms": StudyDirection.MINIMIZE,
     "size_bytes": StudyDirection.MINIMIZE,
 }
-UNMARKED_GRACE_S = 10.0
 MAX_RETRIES = 3
 
 
@@ -49,20 +49,27 @@ class StoredStudy:
         `facts` (plugin versions, data and target fingerprints) are stored with a new study and compared with an old
         one's. Raises `StudyMismatch` saying what differs, before anything is changed.
         """
+        make_folder(config.folder / ARTIFACTS)
         storage = open_storage(config.storage_url, create=True)
-        if config.name in storage_names(storage):
-            stored = cls.load(config.name, config.storage_url, storage)
-            stored.check(config, facts)
-            return cls(stored.study, storage, stored.tables, config, config.storage_url)
+        if config.name not in storage_names(storage) or _half_made(config, storage):
+            return cls._create(config, facts, storage)
+        stored = cls.load(config.name, config.storage_url, storage)
+        stored.check(config, facts)
+        if stored.study.user_attrs["config"] != _stored_values(config):  # `resume` goes on to the trials asked for last
+            stored.study.set_user_attr("config", _stored_values(config))
+        return replace(stored, config=config)
+
+    @classmethod
+    def _create(cls, config: StudyConfig, facts: Mapping[str, Any], storage: optuna.storages.RDBStorage) -> StoredStudy:
+        """A new study. Its config is stored last: a study without one was left half made, and is made again."""
         tables = Tables(storage.engine)
         study = optuna.create_study(
-            study_name=config.name, storage=storage, directions=[DIRECTIONS[o] for o in config.objectives]
+            study_name=config.name, storage=storage, directions=_directions(config), load_if_exists=True
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(config.objectives)
-        study.set_user_attr("config", config.model_dump(exclude={"storage", "out"}))
-        for key, value in facts.items():
+        for key, value in {**facts, "folder": str(config.folder.resolve()), "config": _stored_values(config)}.items():
             study.set_user_attr(key, value)
         return cls(study, storage, tables, config, config.storage_url)
 
@@ -78,8 +85,14 @@ class StoredStudy:
         values = study.user_attrs.get("config")
         if not isinstance(values, dict):
             raise StudyMismatch(f"study {name!r} in {shown(url)} was not made by nas_edge; choose another --study")
-        config = parse_config({**values, "storage": url}, f"study {name!r}")
+        folder = study.user_attrs.get("folder")
+        here = folder if isinstance(folder, str) and Path(folder).is_dir() else None
+        config = parse_config({**values, "storage": url, "out": here}, f"study {name!r}")
         return cls(study, storage, Tables(storage.engine), config, url)
+
+    def at(self, folder: str | Path) -> StoredStudy:
+        """The same study with its files in that folder."""
+        return replace(self, config=self.config.model_copy(update={"out": str(folder)}))
 
     def check(self, config: StudyConfig, facts: Mapping[str, Any]) -> None:
         """Refuse to go on with a study that was another one."""
@@ -104,9 +117,13 @@ class StoredStudy:
 
     @property
     def artifacts(self) -> FileSystemArtifactStore:
-        path = self.folder / "artifacts"
-        path.mkdir(parents=True, exist_ok=True)
-        return FileSystemArtifactStore(str(path))
+        path = self.folder / ARTIFACTS
+        make_folder(path)
+        return AtomicArtifactStore(path)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep the other processes of this machine from asking for trials meanwhile."""
+        return exclusively(self.folder / LOCK)
 
     # --- trials
 
@@ -142,8 +159,8 @@ class StoredStudy:
         raise UserError(f"study {self.config.name!r} has no trial {number}; it has {len(self.trials())}")
 
     def twin(self, key: str, but: int) -> FrozenTrial | None:
-        """A finished trial of the same candidate."""
-        for trial in self.trials(TrialState.COMPLETE):
+        """A trial of the same candidate that is finished or under way."""
+        for trial in self.trials(TrialState.COMPLETE, TrialState.RUNNING):
             if trial.user_attrs.get("key") == key and trial.number != but:
                 return trial
         return None
@@ -156,19 +173,28 @@ class StoredStudy:
         for trial in trials:
             if trial.state is not TrialState.RUNNING:
                 continue
-            if _is_dead(trial):
+            if is_dead(trial):
                 self.requeue(trial, "its process was killed")
                 count += 1
         return count
 
     def requeue(self, trial: FrozenTrial, why: str) -> None:
-        """Queue a trial's parameters again and fail it: in this order, so that a kill in between loses nothing."""
+        """Queue a trial's parameters again and fail it: in this order, so that a kill in between loses nothing.
+
+        One that was stopped while its parameters were sampled is only failed: the next trial samples the same.
+        """
+        trial = self.storage.get_trial(trial._trial_id)  # the one given may be told meanwhile
         if trial.state.is_finished():
             return
         tries = int(trial.user_attrs.get("retries", 0))
         queued = any(t.user_attrs.get("retry_of") == trial.number for t in self.trials())
-        if trial.params and not queued and tries < MAX_RETRIES:
-            self.study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number, "retries": tries + 1})
+        params = trial.system_attrs.get("fixed_params") or (trial.params if "key" in trial.user_attrs else None)
+        again = queued or not params
+        if params and not queued and tries < MAX_RETRIES:
+            self.study.enqueue_trial(params, user_attrs={"retry_of": trial.number, "retries": tries + 1})
+            again = True
+        if again:
+            self.storage.set_trial_user_attr(trial._trial_id, "interrupted", True)
         self.storage.set_trial_user_attr(trial._trial_id, "why", why)
         self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
@@ -181,9 +207,9 @@ class StoredStudy:
 
     def download(self, filename: str, owner: FrozenTrial | optuna.Study, to: Path) -> bool:
         """Copy the newest artifact of that file name to a path; False where there is none."""
-        for meta in self._metas(filename, owner):
-            source = self.folder / "artifacts" / meta.artifact_id
-            if source.is_file():
+        found = [m for m in get_all_artifact_meta(owner, storage=self.storage) if m.filename == filename]
+        for meta in reversed(found):
+            if (self.folder / ARTIFACTS / meta.artifact_id).is_file():
                 to.parent.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryDirectory(dir=to.parent) as folder:
                     copy = Path(folder) / filename
@@ -192,9 +218,10 @@ class StoredStudy:
                 return True
         return False
 
-    def _metas(self, filename: str, owner: FrozenTrial | optuna.Study) -> Iterable[Any]:
-        found = get_all_artifact_meta(owner, storage=self.storage)
-        return [m for m in found if m.filename == filename]
+
+def begun(trials: Sequence[FrozenTrial]) -> int:
+    """Trials that were asked for, each candidate once: those interrupted are asked for again."""
+    return sum(t.state is not TrialState.WAITING and not t.user_attrs.get("interrupted") for t in trials)
 
 
 def storage_names(storage: optuna.storages.RDBStorage) -> list[str]:
@@ -205,49 +232,58 @@ def locate(study: str, storage: str | None, out: str | None = None) -> StoredStu
     """A study by name (in `--storage`, `--out` or runs/NAME), by folder, or by database file."""
     path = Path(study)
     if storage:
-        return StoredStudy.load(study, storage)
-    for database in (path, path / "study.db", Path(out or "runs") / study / "study.db", Path(out or ".") / "study.db"):
-        if database.is_file():
-            url = f"sqlite:///{database}"
-            opened = open_storage(url, create=False)
-            names = storage_names(opened)
-            name = study if study in names else names[0] if len(names) == 1 else None
-            if name is None:
-                raise UserError(
-                    f"{database} holds {len(names)} studies ({', '.join(names)}); name one with --storage {url}"
-                )
-            found = StoredStudy.load(name, url, opened)
-            config = found.config.model_copy(update={"out": str(database.parent)})
-            return StoredStudy(found.study, opened, found.tables, config, url)
+        found = StoredStudy.load(study, storage)
+        return found.at(out) if out else found
+    given = [path, path / "study.db"]
+    for database in (*given, Path(out or "runs") / study / "study.db", Path(out or ".") / "study.db"):
+        if not database.is_file():
+            continue
+        url = f"sqlite:///{database}"
+        opened = open_storage(url, create=False)
+        names = storage_names(opened)
+        if study in names:
+            name = study
+        elif database not in given:
+            continue
+        elif len(names) == 1:
+            name = names[0]
+        else:
+            held = f"{len(names)} studies ({', '.join(names)}); name one with" if names else "no study; see"
+            raise UserError(f"{database} holds {held} --storage {url}")
+        found = StoredStudy.load(name, url, opened)
+        beside = (database.parent / ARTIFACTS).is_dir() or not found.folder.is_dir()
+        return found.at(database.parent) if beside else found
     raise StorageError(
         f"there is no study {study!r}: looked for {path / 'study.db'} and {Path('runs') / study / 'study.db'}; "
         "give its folder, or --storage URL"
     )
 
 
-def worker_mark() -> dict[str, Any]:
-    """Who runs a trial: enough to tell later whether that process still lives."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _process_start(os.getpid())}
-
-
-def _is_dead(trial: FrozenTrial) -> bool:
-    mark = trial.user_attrs.get("worker")
-    if not isinstance(mark, dict):  # killed between asking and marking
-        started = trial.datetime_start or datetime.now()
-        return (datetime.now() - started).total_seconds() > UNMARKED_GRACE_S
-    if mark.get("host") != socket.gethostname():
-        return False
-    return _process_start(int(mark["pid"])) != mark.get("started")
-
-
-def _process_start(pid: int) -> str | None:
-    """The start time of a process in clock ticks since boot; None where it is gone. Tells a reused pid apart."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
+def stored_techniques(config: StudyConfig) -> list[str] | None:
+    """The techniques that a stored study searches over; None where there is no such study yet."""
+    url = config.storage_url
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
         return None
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]
+    storage = open_storage(url, create=False)
+    if config.name not in storage_names(storage):
+        return None
+    values = optuna.load_study(study_name=config.name, storage=storage).user_attrs.get("config", {})
+    techniques = values.get("techniques")
+    return None if techniques is None else list(techniques)
+
+
+def _directions(config: StudyConfig) -> list[StudyDirection]:
+    return [DIRECTIONS[name] for name in config.objectives]
+
+
+def _stored_values(config: StudyConfig) -> dict[str, Any]:
+    return config.model_dump(exclude={"storage", "out"})
+
+
+def _half_made(config: StudyConfig, storage: optuna.storages.RDBStorage) -> bool:
+    """Whether the study's making was cut short: then nothing but some of its attributes is there."""
+    study = optuna.load_study(study_name=config.name, storage=storage)
+    return "config" not in study.user_attrs and not study.trials and study.directions == _directions(config)
 
 
 def _short(value: object) -> str:

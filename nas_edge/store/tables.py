@@ -57,18 +57,19 @@ class Tables:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        metadata.create_all(engine)
+        meta_table.create(engine, checkfirst=True)
         with engine.begin() as connection:
             stored = connection.execute(
                 sa.select(meta_table.c.value).where(meta_table.c.key == "schema_version")
             ).scalar_one_or_none()
             if stored is None:
                 connection.execute(sa.insert(meta_table).values(key="schema_version", value=str(SCHEMA_VERSION)))
-            elif int(stored) != SCHEMA_VERSION:
+            elif stored != str(SCHEMA_VERSION):
                 raise StorageError(
                     f"the database has schema version {stored} of nas_edge, this one reads {SCHEMA_VERSION}; "
                     "use the nas_edge that wrote it, or another --storage"
                 )
+        metadata.create_all(engine)
 
     def add_calibration(self, fingerprint: str, domain: str, profile: Mapping[str, Any]) -> None:
         values = {"fingerprint": fingerprint, "domain": domain, "created": _now(), "profile": json.dumps(profile)}

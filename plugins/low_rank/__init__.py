@@ -36,6 +36,7 @@ class LowRank(Technique):
     name: ClassVar[str] = "low_rank"
     config_type: ClassVar[type] = LowRankConfig
     after: ClassVar[frozenset[str]] = frozenset({"prune"})
+    shape_follows_weights: ClassVar[bool] = True
     summary: ClassVar[str] = "factor linear and pointwise layers by singular values, rank by energy kept"
 
     def suggest(self, scope: Scope) -> LowRankConfig:

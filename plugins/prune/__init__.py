@@ -48,6 +48,7 @@ class Prune(Technique):
 
     name: ClassVar[str] = "prune"
     config_type: ClassVar[type] = PruneConfig
+    shape_follows_weights: ClassVar[bool] = True
     summary: ClassVar[str] = "cut whole channels of the smallest norm, with all that depends on them"
 
     def suggest(self, scope: Scope) -> PruneConfig:

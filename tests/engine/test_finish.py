@@ -1,0 +1,120 @@
+"""The end of a search: the front is trained on, tested, measured and published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from nas_edge import Evaluation, ExportError
+from nas_edge.engine import finish
+from nas_edge.engine.finish import published_model, read_recipe
+from nas_edge.engine.session import TEACHER_FILE
+from nas_edge.export import accuracy
+from nas_edge.plugins import Registry
+from nas_edge.report.front import counts, front_rows, summary, trial_rows
+from nas_edge.train.trainer import ImageTrainer
+
+from ..studies import found, opened, search, sha256, tiny_config
+
+LONGER = {"final_budget": 30.0, "finalists": 1}
+
+
+def test_the_front_is_tested_measured_and_published(tiny: Registry, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, trials=4, train=LONGER)
+    stored = search(config, tiny)
+    session, _ = opened(config, tiny)
+    finals = stored.tables.finals("tiny")
+    front = stored.front()
+    assert set(finals) == {t.number for t in front}
+    assert [finals[t.number]["final"] for t in front] == [True] + [False] * (len(front) - 1)
+    for row, trial in zip(front_rows(stored), front, strict=True):
+        path, final = published_model(stored, trial.number), finals[trial.number]
+        assert sha256(path) == final["onnx_sha256"]
+        assert final["test_accuracy"] == row.test_accuracy == accuracy(path, session.data.test)
+        assert final["accuracy"] == row.accuracy == accuracy(path, session.data.validation)
+        assert row.measured_ms == row.latency_ms == pytest.approx(1e-5 * path.stat().st_size)
+        assert row.size_bytes == path.stat().st_size
+        spec, evaluation = read_recipe(stored, trial, final=row.trained_longer)
+        assert spec.key == trial.user_attrs["key"] and evaluation.onnx_sha256 == final["onnx_sha256"]
+    longer = finals[front[0].number]
+    assert longer["accuracy"] > front[0].values[0] + 0.1  # 30 times the training
+    assert longer["test_accuracy"] > 0.8
+
+
+def test_finishing_again_changes_nothing(tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(tmp_path, train=LONGER)
+    stored = search(config, tiny)
+    finals, files = stored.tables.finals("tiny"), {p: p.stat().st_mtime_ns for p in (tmp_path / "models").iterdir()}
+
+    def refuse(*arguments: Any, **more: Any) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(ImageTrainer, "fit", refuse)
+    again = search(config, tiny)
+    assert again.tables.finals("tiny") == finals
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "models").iterdir()} == files
+    next(iter(files)).unlink()  # a lost file is copied out of the artifacts
+    search(config, tiny)
+    assert {p: sha256(p) for p in (tmp_path / "models").iterdir()} == {
+        published_model(stored, number): final["onnx_sha256"] for number, final in finals.items()
+    }
+
+
+@pytest.mark.parametrize("outcome", ["worse", "too slow", "fails"])
+def test_a_longer_training_that_does_not_help_is_left_alone(
+    outcome: str, tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = finish.evaluate
+
+    def evaluate(*arguments: Any) -> tuple[Any, Evaluation]:
+        if outcome == "fails":
+            raise ExportError("an operator cannot be written")
+        candidate, evaluation = original(*arguments)
+        accurate = 0.0 if outcome == "worse" else 1.0
+        return candidate, Evaluation(**{**vars(evaluation), "accuracy": accurate, "latency_ms": 9.0})
+
+    monkeypatch.setattr(finish, "evaluate", evaluate)
+    stored = search(tiny_config(tmp_path, trials=2, max_latency_ms=5.0, train=LONGER), tiny)
+    for number, final in stored.tables.finals("tiny").items():
+        assert not final["final"]
+        assert final["onnx_sha256"] == stored.trial(number).user_attrs["onnx_sha256"]
+        assert final["accuracy"] == stored.trial(number).values[0]
+
+
+def test_the_teacher_is_trained_once_and_stored(
+    tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tmp_path, trials=1, techniques=["distill"], train={"teacher_budget": 2.0})
+    session, stored = opened(config, tiny)
+    from nas_edge.engine.progress import Progress
+
+    session.ensure_teacher(stored, Progress())
+    again, _ = opened(config, tiny)
+    monkeypatch.setattr(ImageTrainer, "fit", lambda *a, **k: pytest.fail("trained again"))
+    again.ensure_teacher(stored, Progress())
+    assert session.teacher is not None and again.teacher is not None
+    weights, loaded = session.teacher.state_dict(), again.teacher.state_dict()
+    assert all((weights[name] == loaded[name]).all() for name in weights)
+    assert not any(p.requires_grad for p in again.teacher.parameters())
+    assert stored.download(TEACHER_FILE, stored.study, tmp_path / "copy.pt")
+    assert session.teacher_arch().params["width"] >= 15  # the largest of 16 random ones
+
+
+def test_three_objectives_and_the_summary(tiny: Registry, tmp_path: Path) -> None:
+    config = tiny_config(
+        tmp_path, trials=4, objectives=["accuracy", "latency_ms", "size_bytes"], techniques=["quantize"]
+    )
+    stored = search(config, tiny)
+    complete = stored.trials(TrialState.COMPLETE)
+    assert [t.values[2] for t in complete] == [t.user_attrs["size_bytes"] for t in complete]
+    on = sum(t.params["quantize.enabled"] for t in complete)
+    assert counts(stored) == {"finished": 4, "rejected": 0, "failed": 0, "running": 0, "with quantize": on}
+    told = summary(stored)
+    assert (told["study"], told["out"]) == ("tiny", str(tmp_path))
+    assert {row["number"] for row in told["front"]} == {t.number for t in stored.study.best_trials}
+    assert [row["accuracy"] for row in told["front"]] == sorted((r["accuracy"] for r in told["front"]), reverse=True)
+    assert [row["number"] for row in trial_rows(stored)] == [0, 1, 2, 3]
+    assert len(found(stored)) == 4

@@ -1,0 +1,244 @@
+"""One study in its database and folder: making it, finding it, and what killed processes leave behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from nas_edge import StorageError, StudyMismatch, UserError
+from nas_edge.store import processes
+from nas_edge.store.processes import exclusively, is_dead, worker_mark
+from nas_edge.store.study import StoredStudy, begun, locate
+
+from ..studies import tiny_config
+
+FACTS: dict[str, Any] = {"plugins": {"search space tiny": 1}, "data": {"name": "digits"}, "target": {"name": "bench"}}
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> StoredStudy:
+    return StoredStudy.create_or_load(tiny_config(tmp_path / "runs"), FACTS)
+
+
+def ask(stored: StoredStudy, *, key: str | None = "k", mark: Any = None) -> optuna.Trial:
+    trial = stored.study.ask()
+    trial.suggest_int("tiny.width", 4, 19)
+    if mark is not None:
+        trial.set_user_attr("worker", mark)
+    if key is not None:
+        trial.set_user_attr("key", key)
+    return trial
+
+
+def dead_mark() -> dict[str, Any]:
+    """The mark of a process that has ended."""
+    process = subprocess.Popen(["sleep", "0"])
+    mark = {**worker_mark(), "pid": process.pid}
+    process.wait()
+    return mark
+
+
+def interrupted(*arguments: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("made", range(6))
+def test_a_study_whose_making_was_cut_short_is_made_again(
+    made: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended after each step of the making: the study itself, its metric names, its attributes."""
+    config = tiny_config(tmp_path)
+    calls = 0
+
+    def cut_short(original: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            nonlocal calls
+            if calls == made:
+                raise KeyboardInterrupt
+            calls += 1
+            return original(*arguments, **named)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        for name in ("set_metric_names", "set_user_attr"):
+            patched.setattr(optuna.Study, name, cut_short(getattr(optuna.Study, name)))
+        with pytest.raises(KeyboardInterrupt):
+            StoredStudy.create_or_load(config, FACTS)
+    study = StoredStudy.create_or_load(config, FACTS).study
+    assert study.metric_names == ["accuracy", "latency_ms"]
+    assert {name: study.user_attrs[name] for name in FACTS} == FACTS
+    assert StoredStudy.load("tiny", config.storage_url).config.identity() == config.identity()
+
+
+def test_somebody_elses_study_is_not_taken(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/other.db"
+    study = optuna.create_study(study_name="tiny", storage=url, directions=["maximize", "minimize"])
+    study.add_trial(optuna.trial.create_trial(values=[0.5, 1.0]))
+    with pytest.raises(StudyMismatch, match="was not made by nas_edge; choose another --study"):
+        StoredStudy.create_or_load(tiny_config(tmp_path, storage=url), FACTS)
+    assert study.user_attrs == {} and len(study.trials) == 1
+
+
+def test_a_dead_workers_trial_is_queued_again_once(stored: StoredStudy) -> None:
+    trial = ask(stored, mark=dead_mark())
+    alive = ask(stored, key="other", mark=worker_mark())
+    assert stored.requeue_dead(stored.trials()) == 1
+    failed, again = stored.trial(trial.number), stored.trial(2)
+    assert (failed.state, failed.user_attrs["why"]) == (TrialState.FAIL, "its process was killed")
+    assert (again.state, again.user_attrs["retry_of"]) == (TrialState.WAITING, trial.number)
+    assert stored.trial(alive.number).state is TrialState.RUNNING
+    assert stored.requeue_dead(stored.trials()) == 0
+    assert begun(stored.trials()) == 1  # the one alive: the other is asked for again
+    retried = stored.study.ask()
+    assert retried.number == 2 and retried.suggest_int("tiny.width", 4, 19) == trial.params["tiny.width"]
+
+
+def test_a_kill_between_queueing_and_failing_loses_and_doubles_nothing(
+    stored: StoredStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(stored, mark=dead_mark())
+    with monkeypatch.context() as patched:
+        patched.setattr(stored.storage, "set_trial_user_attr", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stored.requeue_dead(stored.trials())
+    assert stored.requeue_dead(stored.trials()) == 1
+    assert [t.state for t in stored.trials()] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_a_trial_without_a_candidate_is_failed_alone(stored: StoredStudy) -> None:
+    """It is sampled anew, the same from the same seed."""
+    ask(stored, key=None, mark=dead_mark())
+    stored.requeue_dead(stored.trials())
+    assert [t.state for t in stored.trials()] == [TrialState.FAIL]
+    assert begun(stored.trials()) == 0
+
+
+def test_a_retry_that_is_killed_before_it_samples_is_queued_again(stored: StoredStudy) -> None:
+    trial = ask(stored, mark=dead_mark())
+    stored.requeue_dead(stored.trials())
+    stored.study.ask().set_user_attr("worker", dead_mark())
+    stored.requeue_dead(stored.trials())
+    third = stored.trial(2)
+    assert (third.state, third.user_attrs["retries"]) == (TrialState.WAITING, 2)
+    assert third.system_attrs["fixed_params"] == trial.params
+
+
+def test_a_trial_that_was_told_meanwhile_stays(stored: StoredStudy) -> None:
+    trial = ask(stored, mark=dead_mark())
+    seen = stored.trials()
+    stored.study.tell(trial, [0.5, 1.0])
+    stored.requeue_dead(seen)
+    assert [t.state for t in stored.trials()] == [TrialState.COMPLETE]
+
+
+def test_who_is_dead(stored: StoredStudy) -> None:
+    unmarked = ask(stored)
+    frozen = stored.trial(unmarked.number)
+    assert not is_dead(frozen)  # it may be marked in a moment
+    frozen.datetime_start = datetime.now() - timedelta(seconds=processes.UNMARKED_GRACE_S + 1)
+    assert is_dead(frozen)
+    for mark, dead in (
+        (worker_mark(), False),
+        ({**worker_mark(), "started": "1"}, True),  # another process took the number
+        (dead_mark(), True),
+        ({**dead_mark(), "host": "elsewhere"}, False),
+    ):
+        frozen.user_attrs["worker"] = mark
+        assert is_dead(frozen) is dead
+    process = subprocess.Popen(["sleep", "60"])
+    frozen.user_attrs["worker"] = {
+        "host": os.uname().nodename,
+        "pid": process.pid,
+        "started": processes._process_start(process.pid),
+    }
+    assert not is_dead(frozen)
+    process.kill()
+    while processes._process_start(process.pid):  # becomes a zombie: nobody waited for it yet
+        time.sleep(0.01)
+    assert is_dead(frozen)
+    process.wait()
+
+
+def hold(file: Path, ready: Any) -> None:
+    with exclusively(file):
+        ready.set()
+        time.sleep(60)
+
+
+def test_a_killed_process_lets_go_of_the_lock(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Event()
+    process = spawn.Process(target=hold, args=(tmp_path / "lock", ready))
+    process.start()
+    assert ready.wait(60)
+    process.kill()
+    with exclusively(tmp_path / "lock"):
+        process.join()
+
+
+def test_artifacts_are_whole_or_not_there(stored: StoredStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optuna notes an artifact first and then writes it: a process may end in between, or in the middle."""
+    file = tmp_path / "teacher.pt"
+    file.write_bytes(b"first")
+    stored.upload(file, stored.study)
+    file.write_bytes(b"second")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stored.upload(file, stored.study)
+    assert stored.download("teacher.pt", stored.study, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"first"
+    file.write_bytes(b"third")
+    stored.upload(file, stored.study)
+    assert stored.download("teacher.pt", stored.study, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"third"
+    assert not stored.download("other.pt", stored.study, tmp_path / "none")
+
+
+def test_a_study_is_found_by_name_folder_and_database(
+    stored: StoredStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = stored.folder
+    assert (folder / "artifacts").is_dir()
+    for found in (locate(str(folder), None), locate(str(folder / "study.db"), None), locate("tiny", stored.url)):
+        assert found.config.name == "tiny" and found.folder == folder
+    monkeypatch.chdir(tmp_path)
+    assert locate("tiny", None, out="runs").folder == Path("runs")
+    with pytest.raises(
+        StorageError, match=r"no study .tiny.: looked for tiny/study.db and runs/tiny/study.db"
+    ):
+        locate("tiny", None)
+    with pytest.raises(UserError, match=r"there is no study .huge. in sqlite.*; it holds: tiny"):
+        locate("huge", stored.url)
+    assert locate("tiny", stored.url, out=str(tmp_path)).folder == tmp_path
+
+
+def test_a_study_whose_database_lies_elsewhere_finds_its_files(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/databases/all.db"
+    for name in ("one", "two"):
+        StoredStudy.create_or_load(tiny_config(tmp_path / name, study=name, storage=url), FACTS)
+    assert locate("two", url).folder == tmp_path / "two"
+    with pytest.raises(UserError, match=r"holds 2 studies \(one, two\); name one with --storage"):
+        locate(str(tmp_path / "databases" / "all.db"), None)
+
+
+def test_the_front_is_optunas(stored: StoredStudy) -> None:
+    """Against Optuna's own, with equal values, ties and trials that miss a constraint."""
+    values = [(0.5, 1.0), (0.5, 1.0), (0.6, 1.0), (0.6, 2.0), (0.9, 5.0), (0.95, 9.0), (0.1, 0.5), (0.9, 6.0)]
+    for number, (accuracy, latency_ms) in enumerate(values):
+        trial = ask(stored, key=str(number))
+        trial.set_constraint("latency_ms", latency_ms - 8.0)
+        stored.study.tell(trial, [accuracy, latency_ms])
+    ask(stored)
+    assert [t.number for t in stored.front()] == [4, 2, 6]
+    assert {t.number for t in stored.study.best_trials} == {4, 2, 6}

@@ -1,0 +1,55 @@
+"""One candidate judged: every figure of its evaluation against the file itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from nas_edge import ArchSpec, Candidate, CandidateSpec, Step
+from nas_edge.evaluate import artifacts, draft_latency, evaluate
+from nas_edge.plugins import Registry
+
+from .studies import opened, sha256, tiny_config
+
+ARCH = ArchSpec("tiny", 1, {"width": 4, "features": 8, "kernel": 3})
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_an_evaluation_is_of_the_file(quantized: bool, tiny: Registry, tmp_path: Path) -> None:
+    session, _ = opened(tiny_config(tmp_path, train={"samples": 2000}), tiny)
+    steps = (Step("quantize", tiny.techniques["quantize"].version, {}),) if quantized else ()
+    spec = CandidateSpec(ARCH, steps)
+    with session.context() as context:
+        candidate, found = evaluate(tiny, spec, context, session.config.train)
+        path = artifacts(candidate)[1]
+        graph = onnx.load(path)
+        runner = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        images = session.data.validation.images.numpy().astype(np.float32) / 255
+        right = runner.run(None, {"input": images})[0].argmax(1) == session.data.validation.labels.numpy()
+        assert found.accuracy == right.mean() and found.accuracy > 0.3
+        assert found.size_bytes == path.stat().st_size
+        assert found.onnx_sha256 == sha256(path)
+        draft = draft_latency(tiny, spec, context, session.config.train)
+    assert found.key == spec.key
+    assert (found.latency_ms, found.latency_source) == (pytest.approx(1e-5 * graph.ByteSize()), "predicted")
+    assert found.latency_low_ms < found.latency_ms < found.latency_high_ms
+    # 8 x 8 images, both convolutions with stride 2: 16 and then 4 places
+    assert found.macs == 9 * 4 * 16 + 9 * 4 * 8 * 4 + 32 * 10
+    weights = 9 * 4 + 9 * 4 * 8 + 32 * 10
+    assert weights <= found.parameters <= weights + 2 * (4 + 8) + 10 + 2
+    assert draft.ms == pytest.approx(found.latency_ms, rel=0.02)
+    assert {"train", "export", "graph", "judge", "total"} == set(found.seconds)
+    assert found.seconds["total"] >= found.seconds["train"]
+    assert [s.technique for s in found.steps] == (["quantize"] if quantized else [])
+    assert all(math.isfinite(v) for v in dataclasses.asdict(found)["seconds"].values())
+
+
+def test_a_candidate_without_a_file_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no ONNX file yet"):
+        artifacts(Candidate(CandidateSpec(ARCH)))

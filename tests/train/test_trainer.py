@@ -1,0 +1,182 @@
+"""The trainer: repeatable, without side effects, and with the loss and schedule that it states."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas_edge import Augmentation, ImageData, Objective, Split
+from nas_edge.config import TrainConfig
+from nas_edge.data.batches import Batches
+from nas_edge.train.trainer import RECALIBRATION_SAMPLES, ImageTrainer, _cosine, _decay_groups, training_device
+
+from ..plugins.toys import CLASSES, toy, toy_data
+
+
+def trainer(seed: int = 0, data: ImageData | None = None, **config: object) -> ImageTrainer:
+    return ImageTrainer(data or toy_data(), TrainConfig.model_validate({"device": "cpu", **config}), seed)
+
+
+def weights(model: nn.Module) -> list[Tensor]:
+    return [v.clone() for v in model.state_dict().values()]
+
+
+def same(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    model = toy("plain")
+    first, again = (weights(trainer().fit(model, samples=300)) for _ in range(2))
+    assert same(first, again)
+    assert not same(first, weights(trainer(seed=1).fit(model, samples=300)))
+
+
+def test_it_learns() -> None:
+    data = toy_data()
+    trained = trainer().fit(toy("plain"), samples=3200)
+    assert trainer().accuracy(trained, data.train) > 0.9
+    assert trainer().accuracy(trained, data.validation) > 0.5 > 2 / CLASSES
+
+
+def test_everything_around_it_stays_as_it_was() -> None:
+    model = toy("depthwise").eval()
+    before, random, gradients = weights(model), torch.random.get_rng_state(), torch.is_grad_enabled()
+    trained = trainer().fit(model, samples=200)
+    assert same(before, weights(model)) and not model.training
+    assert torch.equal(random, torch.random.get_rng_state()) and torch.is_grad_enabled() is gradients
+    assert trained is not model and not trained.training
+    assert all(p.is_contiguous() for p in trained.parameters())
+    with torch.no_grad():
+        assert same(weights(trained), weights(trainer().fit(model, samples=200)))
+
+
+def test_a_frozen_layer_stays_frozen() -> None:
+    model = toy("plain")
+    first = model[1][0]
+    first.requires_grad_(False)
+    trained = trainer().fit(model, samples=200)
+    assert torch.equal(first.weight, trained[1][0].weight)
+    assert not torch.equal(model[1][3].weight, trained[1][3].weight)
+
+
+def test_the_schedule_is_one_cosine_after_a_short_warm_up() -> None:
+    rates = [_cosine(step, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])  # a tenth of the steps
+    assert rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)  # half-way
+    assert rates[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert _cosine(100, 100) == pytest.approx(0.0)
+    assert _cosine(0, 1) == 1.0
+
+
+def black(labels: Tensor) -> ImageData:
+    """Images that tell nothing, so that only the last bias is learned."""
+    split = Split(torch.zeros(len(labels), 1, 4, 4, dtype=torch.uint8), labels)
+    return ImageData("black", tuple("abcd"), split, split, split, (0.0,), (1.0,), Augmentation(), "black", "none")
+
+
+def test_label_smoothing_ends_at_its_closed_form() -> None:
+    """With one label, cross-entropy against (1 - e) at it and e / K everywhere is least where softmax is just that."""
+    smoothing, classes = 0.2, 4
+    data = black(torch.full((64,), 2))
+    config = {"label_smoothing": smoothing, "weight_decay": 0.0, "learning_rate": 0.05, "batch_size": 64}
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, classes))
+    trained = trainer(data=data, **config).fit(model, samples=64 * 600)
+    found = trained(torch.zeros(1, 1, 4, 4)).softmax(1)[0]
+    expected = torch.full((classes,), smoothing / classes)
+    expected[2] += 1 - smoothing
+    torch.testing.assert_close(found, expected, atol=2e-3, rtol=0)
+
+
+def test_weight_decay_acts_on_matrices_alone() -> None:
+    matrix, bias = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+    decayed, free = _decay_groups([bias, matrix], 0.1)
+    assert (decayed["params"], decayed["weight_decay"]) == ([matrix], 0.1)
+    assert (free["params"], free["weight_decay"]) == ([bias], 0.0)
+
+
+def test_batch_norm_holds_the_statistics_of_the_final_weights() -> None:
+    """The even average of the batches' means and unbiased variances, worked out without a BatchNorm."""
+    data = toy_data()
+    made = trainer()
+    trained = made.fit(toy("plain"), samples=400)
+    preprocess, network = trained[0], trained[1]
+    stream = Batches(
+        data.train,
+        batch_size=64,
+        augmentation=data.augmentation,
+        generator=torch.Generator().manual_seed(0),
+        samples=RECALIBRATION_SAMPLES,
+    )
+    with torch.no_grad():
+        features = [network[0](preprocess(inputs)).transpose(0, 1).flatten(1) for inputs, _ in stream]
+    assert len(features) == 16
+    mean = torch.stack([f.mean(1) for f in features]).mean(0)
+    variance = torch.stack([f.var(1, unbiased=True) for f in features]).mean(0)
+    torch.testing.assert_close(network[1].running_mean, mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network[1].running_var, variance, rtol=1e-4, atol=1e-5)
+    assert network[1].momentum == 0.1
+
+
+class Recorder(Objective):
+    """Pulls the logits towards a learned target, and notes the calls."""
+
+    def __init__(self) -> None:
+        self.target = nn.Parameter(torch.zeros(CLASSES))
+        self.prepared: list[nn.Module] = []
+        self.epochs: list[tuple[int, int]] = []
+        self.batches = 0
+
+    def prepare(self, model: nn.Module) -> None:
+        self.prepared.append(model)
+
+    def loss(self, inputs: Tensor, labels: Tensor, outputs: Tensor) -> Tensor:
+        assert inputs.min() >= 0 and inputs.max() <= 1 and len(inputs) == len(labels) == len(outputs)
+        self.batches += 1
+        return F.mse_loss(outputs, self.target.expand_as(outputs)) + (self.target - 3).square().mean()
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [self.target]
+
+    def epoch_end(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        self.epochs.append((epoch, epochs))
+
+
+def test_objectives_are_trained_along() -> None:
+    recorder = Recorder()
+    model = toy("plain")
+    trained = trainer(learning_rate=0.02).fit(model, samples=64 * 12, objectives=[recorder])  # 5 batches an epoch
+    assert recorder.batches == 12
+    assert recorder.epochs == [(1, 3), (2, 3), (3, 3)]
+    assert recorder.prepared and recorder.prepared[0] is not model
+    assert (recorder.target > 0.05).all()
+    assert not same(weights(trained), weights(trainer(learning_rate=0.02).fit(model, samples=64 * 12)))
+
+
+def test_an_objective_without_a_loss_changes_nothing() -> None:
+    model = toy("plain")
+    plain, with_objective = (weights(trainer().fit(model, samples=200, objectives=o)) for o in ([], [Objective()]))
+    assert same(plain, with_objective)
+
+
+def test_accuracy_leaves_the_mode_alone() -> None:
+    data = toy_data()
+    model = toy("plain").train()
+    expected = copy.deepcopy(model).eval()(data.test.images.float() / 255).argmax(1) == data.test.labels
+    assert trainer().accuracy(model, data.test) == pytest.approx(float(expected.float().mean()))
+    assert model.training
+
+
+def test_the_device_is_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert training_device("cpu") == torch.device("cpu")
+    for there in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert training_device("auto").type == ("cuda" if there else "cpu")
