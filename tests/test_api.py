@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 
 import nas_edge
 from nas_edge import PluginError, UserError
+from nas_edge.engine.progress import Progress
 from nas_edge.plugins import Registry
 from nas_edge.report.front import front_rows
 
@@ -46,7 +47,7 @@ def test_a_calibration_from_python(tiny: Registry) -> None:
     """Of a target that offers no campaign: networks are made, and then measured."""
     heard: list[int] = []
 
-    class Counting(nas_edge.engine.progress.Progress):  # type: ignore[name-defined]
+    class Counting(Progress):
         def calibrated(self, networks: int, seconds: float, error: float | None) -> None:
             heard.append(networks)
 

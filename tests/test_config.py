@@ -132,9 +132,9 @@ def test_a_wrong_file_is_named(text: str, message: str, tmp_path: Path) -> None:
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be read: .*No such file"):
+    with pytest.raises(UserError, match=r"cannot be read: .*No such file"):
         make_config(tmp_path / "missing.toml", {})
-    with pytest.raises(UserError, match="cannot be read: .*Is a directory"):
+    with pytest.raises(UserError, match=r"cannot be read: .*Is a directory"):
         make_config(tmp_path, {})
     with pytest.raises(UserError, match="is larger than 1,000,000 bytes"):
         make_config(write(tmp_path, "#" * 1_000_001), {})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore, download_artifact, get_all_artifact_meta, upload_artifact
+from optuna.artifacts import get_all_artifact_meta, upload_artifact
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -116,7 +115,7 @@ class StoredStudy:
         return self.config.folder
 
     @property
-    def artifacts(self) -> FileSystemArtifactStore:
+    def artifacts(self) -> AtomicArtifactStore:
         path = self.folder / ARTIFACTS
         make_folder(path)
         return AtomicArtifactStore(path)
@@ -207,16 +206,8 @@ class StoredStudy:
 
     def download(self, filename: str, owner: FrozenTrial | optuna.Study, to: Path) -> bool:
         """Copy the newest artifact of that file name to a path; False where there is none."""
-        found = [m for m in get_all_artifact_meta(owner, storage=self.storage) if m.filename == filename]
-        for meta in reversed(found):
-            if (self.folder / ARTIFACTS / meta.artifact_id).is_file():
-                to.parent.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(dir=to.parent) as folder:
-                    copy = Path(folder) / filename
-                    download_artifact(artifact_store=self.artifacts, artifact_id=meta.artifact_id, file_path=str(copy))
-                    copy.replace(to)
-                return True
-        return False
+        noted = [m for m in get_all_artifact_meta(owner, storage=self.storage) if m.filename == filename]
+        return self.artifacts.copy_newest([m.artifact_id for m in noted], to)
 
 
 def begun(trials: Sequence[FrozenTrial]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from nas_edge import Evaluation, ExportError
+from nas_edge import Evaluation, ExportError, evaluate
 from nas_edge.engine import finish
 from nas_edge.engine.finish import published_model, read_recipe
 from nas_edge.engine.session import TEACHER_FILE
@@ -67,16 +67,16 @@ def test_finishing_again_changes_nothing(tiny: Registry, tmp_path: Path, monkeyp
 def test_a_longer_training_that_does_not_help_is_left_alone(
     outcome: str, tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = finish.evaluate
+    original = evaluate.evaluate
 
-    def evaluate(*arguments: Any) -> tuple[Any, Evaluation]:
+    def judged(*arguments: Any) -> tuple[Any, Evaluation]:
         if outcome == "fails":
             raise ExportError("an operator cannot be written")
         candidate, evaluation = original(*arguments)
         accurate = 0.0 if outcome == "worse" else 1.0
         return candidate, Evaluation(**{**vars(evaluation), "accuracy": accurate, "latency_ms": 9.0})
 
-    monkeypatch.setattr(finish, "evaluate", evaluate)
+    monkeypatch.setattr(finish, "evaluate", judged)
     stored = search(tiny_config(tmp_path, trials=2, max_latency_ms=5.0, train=LONGER), tiny)
     for number, final in stored.tables.finals("tiny").items():
         assert not final["final"]

@@ -214,9 +214,7 @@ def test_a_study_is_found_by_name_folder_and_database(
         assert found.config.name == "tiny" and found.folder == folder
     monkeypatch.chdir(tmp_path)
     assert locate("tiny", None, out="runs").folder == Path("runs")
-    with pytest.raises(
-        StorageError, match=r"no study .tiny.: looked for tiny/study.db and runs/tiny/study.db"
-    ):
+    with pytest.raises(StorageError, match=r"no study .tiny.: looked for tiny/study.db and runs/tiny/study.db"):
         locate("tiny", None)
     with pytest.raises(UserError, match=r"there is no study .huge. in sqlite.*; it holds: tiny"):
         locate("huge", stored.url)

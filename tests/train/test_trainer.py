@@ -59,11 +59,10 @@ def test_everything_around_it_stays_as_it_was() -> None:
 
 def test_a_frozen_layer_stays_frozen() -> None:
     model = toy("plain")
-    first = model[1][0]
-    first.requires_grad_(False)
+    frozen = model.get_parameter("1.0.weight").requires_grad_(False)
     trained = trainer().fit(model, samples=200)
-    assert torch.equal(first.weight, trained[1][0].weight)
-    assert not torch.equal(model[1][3].weight, trained[1][3].weight)
+    assert torch.equal(frozen, trained.get_parameter("1.0.weight"))
+    assert not torch.equal(model.get_parameter("1.3.weight"), trained.get_parameter("1.3.weight"))
 
 
 def test_the_schedule_is_one_cosine_after_a_short_warm_up() -> None:
@@ -87,9 +86,9 @@ def test_label_smoothing_ends_at_its_closed_form() -> None:
     """With one label, cross-entropy against (1 - e) at it and e / K everywhere is least where softmax is just that."""
     smoothing, classes = 0.2, 4
     data = black(torch.full((64,), 2))
-    config = {"label_smoothing": smoothing, "weight_decay": 0.0, "learning_rate": 0.05, "batch_size": 64}
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, classes))
-    trained = trainer(data=data, **config).fit(model, samples=64 * 600)
+    made = trainer(data=data, label_smoothing=smoothing, weight_decay=0.0, learning_rate=0.05)
+    trained = made.fit(model, samples=64 * 600)
     found = trained(torch.zeros(1, 1, 4, 4)).softmax(1)[0]
     expected = torch.full((classes,), smoothing / classes)
     expected[2] += 1 - smoothing
@@ -108,7 +107,7 @@ def test_batch_norm_holds_the_statistics_of_the_final_weights() -> None:
     data = toy_data()
     made = trainer()
     trained = made.fit(toy("plain"), samples=400)
-    preprocess, network = trained[0], trained[1]
+    preprocess, convolution, norm = (trained.get_submodule(name) for name in ("0", "1.0", "1.1"))
     stream = Batches(
         data.train,
         batch_size=64,
@@ -117,13 +116,13 @@ def test_batch_norm_holds_the_statistics_of_the_final_weights() -> None:
         samples=RECALIBRATION_SAMPLES,
     )
     with torch.no_grad():
-        features = [network[0](preprocess(inputs)).transpose(0, 1).flatten(1) for inputs, _ in stream]
+        features = [convolution(preprocess(inputs)).transpose(0, 1).flatten(1) for inputs, _ in stream]
     assert len(features) == 16
     mean = torch.stack([f.mean(1) for f in features]).mean(0)
     variance = torch.stack([f.var(1, unbiased=True) for f in features]).mean(0)
-    torch.testing.assert_close(network[1].running_mean, mean, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(network[1].running_var, variance, rtol=1e-4, atol=1e-5)
-    assert network[1].momentum == 0.1
+    torch.testing.assert_close(norm.running_mean, mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.running_var, variance, rtol=1e-4, atol=1e-5)
+    assert norm.momentum == 0.1
 
 
 class Recorder(Objective):
