@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -110,13 +111,17 @@ def test_a_target_without_campaigns_is_calibrated_too(tmp_path: Path) -> None:
     assert profile.predict(model).ms == pytest.approx(TRUTH.latency_ms(kernels_of(model)), rel=0.15)
 
 
-def test_too_few_networks_are_an_error(tmp_path: Path) -> None:
+def test_a_machine_too_slow_for_the_budget_takes_longer(tmp_path: Path) -> None:
+    made: list[int] = []
+
     def slow(index: int) -> onnx.ModelProto:
-        time.sleep(0.2)
+        time.sleep(0.1)
+        made.append(index)
         return random_mobile(index)
 
-    with pytest.raises(MeasurementError, match=r"only \d networks were measured, and a profile needs 8"):
-        calibrate(Oracle(), slow, budget_s=0.5, work_dir=tmp_path)
+    with contextlib.suppress(MeasurementError):  # some of them have kernels that the oracle does not price
+        calibrate(Oracle(), slow, budget_s=0.3, work_dir=tmp_path)
+    assert made == list(range(8))
 
 
 def test_networks_with_unknown_operators_are_left_out_and_named(tmp_path: Path) -> None:
