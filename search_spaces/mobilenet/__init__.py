@@ -48,14 +48,14 @@ class MobileNetSpace(SearchSpace):
         """The network, built for images of exactly `resolution` pixels, as a plain `nn.Sequential` of stages.
 
         Raises `InvalidCandidate` for a parameter that is unknown, missing or outside its range, and for images
-        under 8 pixels.
+        under 6 pixels.
         """
         from .network import build_network
 
         return build_network(Architecture.from_params(params), in_channels, num_classes, resolution)
 
     def input_size(self, params: Mapping[str, Any], native: int) -> int:
-        """8 to 224 pixels, different for every `input_scale`: see `architecture.input_size`."""
+        """6 to 224 pixels, different for every `input_scale`: see `architecture.input_size`."""
         return architecture.input_size(Architecture.from_params(params).input_scale, native)
 
     def largest(self) -> dict[str, Any]:

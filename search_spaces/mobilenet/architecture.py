@@ -141,7 +141,7 @@ def _one_of(name: str, value: Any, allowed: Iterable[Any]) -> Any:
 def input_size(scale: float, native: int) -> int:
     """The resolution in pixels for images of side `native`: `scale` times it, rounded to an even number.
 
-    Near the ends of 8 to 224 pixels the scale is relative to the nearest size at which the whole range of scales
+    Near the ends of 6 to 224 pixels the scale is relative to the nearest size at which the whole range of scales
     fits, so that every scale gives another resolution at every native size.
     """
     base = min(max(native, SMALLEST / INPUT_SCALES.low), LARGEST / INPUT_SCALES.high)
@@ -153,8 +153,8 @@ def stem_reductions(resolution: int, scale: float) -> int:
     """How often the stem halves the image: 0 under 24 native pixels, 1 under 48, 2 under 96, then 3.
 
     Reducing early keeps large images affordable (FD-MobileNet, Qin et al. 2018, section 3.1). It follows from the
-    native size, `resolution / scale`, so that a larger scale always means larger feature maps. At least 8 x 8 of
-    them reach the stages, which is what keeps each of their three strides alive.
+    native size, `resolution / scale`, so that a larger scale always means larger feature maps. Of images of 8 pixels
+    and more at least 6 x 6 reach the stages, which is what keeps each of their three strides alive.
     """
     native = resolution / scale
     count = 0

@@ -17,7 +17,7 @@ from .layers import conv_bn
 def build_network(arch: Architecture, in_channels: int, num_classes: int, resolution: int) -> nn.Sequential:
     """The network `[B, in_channels, resolution, resolution]` to `[B, num_classes]`, freshly initialised.
 
-    Its children are `stem`, `stage1`, ..., `head` and `classifier`. Raises `InvalidCandidate` below 8 pixels.
+    Its children are `stem`, `stage1`, ..., `head` and `classifier`. Raises `InvalidCandidate` below 6 pixels.
     """
     if resolution < SMALLEST:
         raise InvalidCandidate(f"resolution is {resolution} pixels; mobilenet needs at least {SMALLEST}")

@@ -68,18 +68,18 @@ def test_every_scale_gives_another_resolution_at_every_native_size() -> None:
     for native in range(8, 225):
         sizes = [SPACE.input_size(params() | {"input_scale": scale}, native) for scale in SCALES]
         assert sizes == sorted(set(sizes)), native
-        assert sizes[0] >= 8, native
+        assert sizes[0] >= 6, native
         assert sizes[-1] <= 224, native
     assert [SPACE.input_size(params() | {"input_scale": s}, 28) for s in SCALES] == [20, 28, 36]
-    assert [SPACE.input_size(params() | {"input_scale": s}, 8) for s in SCALES] == [8, 10, 14]
+    assert [SPACE.input_size(params() | {"input_scale": s}, 8) for s in SCALES] == [6, 8, 10]
     assert [SPACE.input_size(params() | {"input_scale": s}, 224) for s in SCALES] == [134, 180, 224]
 
 
 def test_scale_one_needs_no_resize_except_at_the_ends() -> None:
-    assert all(architecture.input_size(1.0, native) == native for native in range(11, 180))
+    assert all(architecture.input_size(1.0, native) == native for native in range(8, 180))
 
 
-@pytest.mark.parametrize("resolution", [8, 12, 28, 32, 48, 64, 96, 128, 224])
+@pytest.mark.parametrize("resolution", [6, 8, 12, 28, 32, 48, 64, 96, 128, 224])
 def test_each_stride_halves_the_map_at_every_resolution(resolution: int) -> None:
     model = build(params(-1, stride=2, depth=1, attention="none", block="separable"), 1, resolution).eval()
     sides: list[int] = []
@@ -90,7 +90,7 @@ def test_each_stride_halves_the_map_at_every_resolution(resolution: int) -> None
                 break
             x = child(x)
             sides.append(x.shape[-1])
-    assert sides[0] == sides[1] >= 8
+    assert sides[0] == sides[1] >= min(resolution, 8)
     assert sides[2:] == [-(-sides[0] // 2), -(-sides[0] // 4), -(-sides[0] // 8)]
 
 
@@ -101,7 +101,7 @@ def test_a_larger_input_is_never_reduced_to_a_smaller_map(native: int) -> None:
         size = architecture.input_size(scale, native)
         sides.append(size / 2 ** architecture.stem_reductions(size, scale))
     assert sides == sorted(set(sides))
-    assert sides[0] >= 8
+    assert sides[0] >= 6
 
 
 def test_random_candidates_are_cheap_on_small_images(record_property: Callable[[str, object], None]) -> None:
@@ -158,6 +158,6 @@ def test_parameters_that_are_not_active_are_refused() -> None:
             build(of, 1, 28)
 
 
-def test_images_under_eight_pixels_are_refused() -> None:
-    with pytest.raises(InvalidCandidate, match="resolution is 7 pixels; mobilenet needs at least 8"):
-        build(params(), 1, 7)
+def test_images_under_six_pixels_are_refused() -> None:
+    with pytest.raises(InvalidCandidate, match="resolution is 5 pixels; mobilenet needs at least 6"):
+        build(params(), 1, 5)
