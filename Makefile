@@ -18,7 +18,7 @@ search: $(READY)
 	@$(BIN)/nas-edge search $(ARGS)
 
 test: $(READY)
-	@GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest -q $(ARGS)
+	@GOMP_SPINCOUNT=10000 $(BIN)/python -m pytest -q $(ARGS)
 
 lint: $(READY) .mypy_path
 	@$(BIN)/ruff check --quiet .

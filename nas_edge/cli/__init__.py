@@ -17,7 +17,7 @@ from nas_edge.errors import NasEdgeError, UserError
 DONE, OUR_FAULT, USERS_MISTAKE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 # How long torch's threads wait for each other by spinning (OpenMP's GOMP_SPINCOUNT, read when torch loads). The
 # default, some 10 ms, makes training many times slower as soon as another process wants one of the cores.
-SPIN_COUNT = "1000"
+SPIN_COUNT = "10000"
 REMEDIES = {
     errno.ENOSPC: "free some space there or choose another folder",
     errno.EDQUOT: "free some of your quota there or choose another folder",
