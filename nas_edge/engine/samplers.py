@@ -27,7 +27,8 @@ def tpe(seed: int) -> optuna.samplers.BaseSampler:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+        # The constant liar would read the database again for each group of parameters.
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=False)
 
 
 def nsga2(seed: int) -> optuna.samplers.BaseSampler:
