@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,8 @@ def finalise(
         stored.tables.add_final(stored.config.name, trial.number, record)
     finals = stored.tables.finals(stored.config.name)
     for trial in trials:
-        path = published_model(stored, trial.number)
-        if not path.is_file() or sha256_of(path) != finals[trial.number]["onnx_sha256"]:
+        if not is_published(stored, trial.number, finals[trial.number]):
+            path = published_model(stored, trial.number)
             copy_model(stored, trial, path, final=finals[trial.number]["final"])
     _measure(session, stored, trials, progress)
 
@@ -130,6 +130,12 @@ def front_evaluations(stored: StoredStudy) -> list[Evaluation]:
 def published_model(stored: StoredStudy, number: int) -> Path:
     """Where the ONNX file of a finalised trial lies."""
     return stored.folder / "models" / f"trial-{number:04d}.onnx"
+
+
+def is_published(stored: StoredStudy, number: int, final: Mapping[str, Any]) -> bool:
+    """Whether the published file is the one that was tested; another study may have left its own there."""
+    path = published_model(stored, number)
+    return path.is_file() and sha256_of(path) == final["onnx_sha256"]
 
 
 def copy_model(stored: StoredStudy, trial: FrozenTrial, to: Path, *, final: bool) -> None:

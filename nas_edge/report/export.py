@@ -6,11 +6,10 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from nas_edge.engine.finish import finalise, published_model, read_recipe
+from nas_edge.engine.finish import finalise, is_published, published_model, read_recipe
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
 from nas_edge.errors import UserError
-from nas_edge.export import sha256_of
 from nas_edge.plugins import load_plugins
 from nas_edge.report.card import write_export
 from nas_edge.report.front import measurement_of
@@ -29,7 +28,7 @@ def export_trial(stored: StoredStudy, number: int, folder: Path, progress: Progr
         raise UserError(f"trial {number} has no model to export ({why}); `nas-edge show` lists those that have")
     finals = stored.tables.finals(stored.config.name)
     path = published_model(stored, number)
-    if number not in finals or not path.is_file() or sha256_of(path) != finals[number]["onnx_sha256"]:
+    if number not in finals or not is_published(stored, number, finals[number]):
         session = Session.open(stored.config, load_plugins())
         stored.check(stored.config, session.facts)
         finalise(session, stored, [trial], progress)
