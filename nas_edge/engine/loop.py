@@ -7,14 +7,15 @@ import json
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.contracts import Candidate, Context
 from nas_edge.engine.progress import Point, Progress
@@ -26,7 +27,6 @@ from nas_edge.evaluate import draft_latency, evaluate
 from nas_edge.records import Evaluation
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.database import make_folder
-from nas_edge.store.processes import worker_mark
 from nas_edge.store.study import StoredStudy, begun
 
 MAX_REJECTED_IN_A_ROW = 300
@@ -42,27 +42,39 @@ class Rejected(Exception):
 
 
 def run_trials(session: Session, stored: StoredStudy, progress: Progress, *, deadline: float | None = None) -> None:
-    """Evaluate candidates until the study has the asked number of them, or `deadline` (time.monotonic) passes."""
+    """Evaluate candidates until the study has the asked number of them, or `deadline` (time.monotonic) passes.
+
+    Whatever ends it early, the trial in hand is queued again first.
+    """
+    try:
+        _run_trials(session, stored, progress, deadline)
+    except BaseException as error:
+        with stored.alone():
+            stored.requeue_own("interrupted" if isinstance(error, KeyboardInterrupt) else "stopped by an error")
+        raise
+
+
+def _run_trials(session: Session, stored: StoredStudy, progress: Progress, deadline: float | None) -> None:
     total = stored.config.trials
     rejected = failed = 0
-    _report(stored, progress)
-    while deadline is None or time.monotonic() < deadline:
-        with stored.alone():  # or the workers on this machine would ask for one trial too many
+    while True:
+        with ExitStack() as turn:
+            turn.enter_context(stored.alone())  # or the workers on this machine would ask for one trial too many
             trials = stored.trials()
             if stored.requeue_dead(trials):
                 continue
+            _report(stored, trials, progress)
             states = Counter(t.state for t in trials)
-            if states[TrialState.COMPLETE] >= total:
+            if states[TrialState.COMPLETE] >= total or (deadline is not None and time.monotonic() >= deadline):
                 return
             busy = states[TrialState.COMPLETE] + states[TrialState.RUNNING] >= total
-            trial = None if busy else _ask(session, stored, begun(trials))
-        if trial is None:  # the last ones are in other hands: stay until they are told or their worker is dead
+            trial = None if busy else _ask(session, stored, trials)
+            state = None if trial is None else run_trial(session, stored, trial, trials, turn.pop_all(), progress)
+        if trial is None or state is None:  # the last ones are in other hands: stay until they are told or dead
             time.sleep(WAIT_S)
             continue
-        state = run_trial(session, stored, trial, progress)
         rejected = rejected + 1 if state is TrialState.PRUNED else 0
         failed = failed + 1 if state is TrialState.FAIL else 0
-        _report(stored, progress)
         if rejected >= MAX_REJECTED_IN_A_ROW:
             why = stored.trial(trial.number).user_attrs.get("why", "")
             said = f"{rejected} candidates in a row were rejected, the last: {why}"
@@ -75,10 +87,21 @@ def run_trials(session: Session, stored: StoredStudy, progress: Progress, *, dea
             raise NasEdgeError(f"{failed} trials in a row failed, the last: {why}; see {error_log(stored)}")
 
 
-def run_trial(session: Session, stored: StoredStudy, trial: optuna.Trial, progress: Progress) -> TrialState:
-    """One trial, told to Optuna whatever happens; returns the state it was told with."""
+def run_trial(
+    session: Session,
+    stored: StoredStudy,
+    trial: optuna.Trial,
+    others: Sequence[FrozenTrial],
+    turn: AbstractContextManager[object],
+    progress: Progress,
+) -> TrialState:
+    """One trial, told to Optuna whatever its candidate does; returns the state it was told with.
+
+    `turn` keeps other workers from asking, and is left once the candidate is known; `others` were read within it.
+    """
     try:
-        spec = _sample(session, stored, trial)
+        with turn:
+            spec = _sample(session, trial, others)
         with session.context() as context:
             _reject_early(session, trial, spec, context)
             candidate, evaluation = evaluate(session.registry, spec, context, session.config.train)
@@ -87,14 +110,8 @@ def run_trial(session: Session, stored: StoredStudy, trial: optuna.Trial, progre
         stored.study.tell(trial, [getattr(evaluation, name) for name in session.config.objectives])
     except (Rejected, InvalidCandidate) as error:
         return _end(stored, trial, TrialState.PRUNED, f"rejected: {_line(error)}", progress)
-    except KeyboardInterrupt:
-        with stored.alone():
-            stored.requeue(stored.trial(trial.number), "interrupted")
-        raise
     except (Exception, SystemExit) as error:
         if _is_general(error):
-            with stored.alone():
-                stored.requeue(stored.trial(trial.number), "stopped by an error")
             raise
         _log_traceback(stored, f"trial {trial.number}")
         return _end(stored, trial, TrialState.FAIL, f"failed: {type(error).__name__}: {_line(error)}", progress)
@@ -110,24 +127,22 @@ def _is_general(error: BaseException) -> bool:
     return isinstance(error, UserError) and not isinstance(error, ModelError)
 
 
-def _ask(session: Session, stored: StoredStudy, place: int) -> optuna.Trial:
-    """The trial of a place in the search, from 0. The sampler is made anew for it, so that resuming needs no state."""
-    seed = int(np.random.SeedSequence([session.config.seed, place]).generate_state(1)[0])
+def _ask(session: Session, stored: StoredStudy, trials: Sequence[FrozenTrial]) -> optuna.Trial:
+    """The next trial of the search. The sampler is made anew for it, so that resuming needs no state."""
+    seed = int(np.random.SeedSequence([session.config.seed, begun(trials)]).generate_state(1)[0])
     stored.study.sampler = make_sampler(session.registry, session.config.sampler, seed)
-    trial = stored.study.ask()
-    trial.set_user_attr("worker", worker_mark())
-    return trial
+    return stored.ask(trials)
 
 
-def _sample(session: Session, stored: StoredStudy, trial: optuna.Trial) -> CandidateSpec:
+def _sample(session: Session, trial: optuna.Trial, others: Sequence[FrozenTrial]) -> CandidateSpec:
     """The candidate of a trial; `Rejected` where the study has it already, finished or in another worker's hands."""
-    with stored.alone():
-        spec = suggest_spec(trial, session.space, session.techniques)
-        twin = stored.twin(spec.key, but=trial.number)
-        trial.set_user_attr("key", spec.key)
-        trial.set_user_attr("techniques", spec.summary)
-    if twin is not None:
-        raise Rejected(f"the same candidate as trial {twin.number}")
+    spec = suggest_spec(trial, session.space, session.techniques)
+    key = spec.key
+    trial.set_user_attr("key", key)
+    trial.set_user_attr("techniques", spec.summary)
+    for other in others:
+        if other.state in (TrialState.COMPLETE, TrialState.RUNNING) and other.user_attrs.get("key") == key:
+            raise Rejected(f"the same candidate as trial {other.number}")
     return spec
 
 
@@ -167,14 +182,14 @@ def recipe_text(spec: CandidateSpec, evaluation: Evaluation) -> str:
     return json.dumps({"spec": spec.to_json(), "evaluation": asdict(evaluation)}, indent=1)
 
 
-def _report(stored: StoredStudy, progress: Progress) -> None:
+def _report(stored: StoredStudy, trials: Sequence[FrozenTrial], progress: Progress) -> None:
     """The front so far, for the progress display."""
-    trials = stored.trials(TrialState.COMPLETE)
     points = [
         Point(t.number, t.values[0], t.values[1], t.user_attrs["size_bytes"], t.user_attrs["techniques"])
         for t in stored.front(trials)
     ]
-    progress.trials(len(trials), stored.config.trials, points)
+    done = sum(t.state is TrialState.COMPLETE for t in trials)
+    progress.trials(done, stored.config.trials, points)
 
 
 def describe(evaluation: Evaluation, spec: CandidateSpec) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+WORKER = "worker"  # the user attribute of a trial that holds its `worker_mark`
 UNMARKED_GRACE_S = 10.0
 
 
@@ -23,8 +24,8 @@ def worker_mark() -> dict[str, Any]:
 
 def is_dead(trial: FrozenTrial) -> bool:
     """Whether the process that runs a trial is gone. Processes on other machines are taken to live."""
-    mark = trial.user_attrs.get("worker")
-    if not isinstance(mark, dict):  # killed between asking and marking
+    mark = trial.user_attrs.get(WORKER)
+    if not isinstance(mark, dict):  # taken from the queue by another machine that has not marked it yet
         started = trial.datetime_start or datetime.now()
         return (datetime.now() - started).total_seconds() > UNMARKED_GRACE_S
     if mark.get("host") != socket.gethostname():

@@ -19,7 +19,7 @@ from nas_edge.config import StudyConfig, parse_config
 from nas_edge.errors import StorageError, StudyMismatch, UserError
 from nas_edge.store.artifacts import AtomicArtifactStore
 from nas_edge.store.database import make_folder, open_storage, shown
-from nas_edge.store.processes import exclusively, is_dead
+from nas_edge.store.processes import WORKER, exclusively, is_dead, worker_mark
 from nas_edge.store.tables import Tables
 
 ARTIFACTS, LOCK = "artifacts", ".lock"
@@ -157,12 +157,21 @@ class StoredStudy:
                 return trial
         raise UserError(f"study {self.config.name!r} has no trial {number}; it has {len(self.trials())}")
 
-    def twin(self, key: str, but: int) -> FrozenTrial | None:
-        """A trial of the same candidate that is finished or under way."""
-        for trial in self.trials(TrialState.COMPLETE, TrialState.RUNNING):
-            if trial.user_attrs.get("key") == key and trial.number != but:
-                return trial
-        return None
+    def ask(self, trials: Sequence[FrozenTrial]) -> optuna.Trial:
+        """The next trial, marked as this process's before it runs: one that is killed here is seen to be dead.
+
+        To be called within `alone()`, with the trials as they are.
+        """
+        mark = worker_mark()
+        waiting = next((t for t in trials if t.state is TrialState.WAITING), None)
+        if waiting is None:
+            self.study.enqueue_trial({}, user_attrs={WORKER: mark})
+        else:
+            self.storage.set_trial_user_attr(waiting._trial_id, WORKER, mark)
+        trial = self.study.ask()
+        if trial.user_attrs.get(WORKER) != mark:  # another machine was quicker and left us the next one
+            trial.set_user_attr(WORKER, mark)
+        return trial
 
     # --- what a killed process left behind
 
@@ -176,6 +185,12 @@ class StoredStudy:
                 self.requeue(trial, "its process was killed")
                 count += 1
         return count
+
+    def requeue_own(self, why: str) -> None:
+        """The same for the trials of this process, which is about to end."""
+        for trial in self.trials(TrialState.RUNNING):
+            if trial.user_attrs.get(WORKER) == worker_mark():
+                self.requeue(trial, why)
 
     def requeue(self, trial: FrozenTrial, why: str) -> None:
         """Queue a trial's parameters again and fail it: in this order, so that a kill in between loses nothing.

@@ -29,7 +29,7 @@ def stored(tmp_path: Path) -> StoredStudy:
     return StoredStudy.create_or_load(tiny_config(tmp_path / "runs"), FACTS)
 
 
-def ask(stored: StoredStudy, *, key: str | None = "k", mark: Any = None) -> optuna.Trial:
+def begin(stored: StoredStudy, *, key: str | None = "k", mark: Any = None) -> optuna.Trial:
     trial = stored.study.ask()
     trial.suggest_int("tiny.width", 4, 19)
     if mark is not None:
@@ -90,8 +90,8 @@ def test_somebody_elses_study_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_a_dead_workers_trial_is_queued_again_once(stored: StoredStudy) -> None:
-    trial = ask(stored, mark=dead_mark())
-    alive = ask(stored, key="other", mark=worker_mark())
+    trial = begin(stored, mark=dead_mark())
+    alive = begin(stored, key="other", mark=worker_mark())
     assert stored.requeue_dead(stored.trials()) == 1
     failed, again = stored.trial(trial.number), stored.trial(2)
     assert (failed.state, failed.user_attrs["why"]) == (TrialState.FAIL, "its process was killed")
@@ -106,7 +106,7 @@ def test_a_dead_workers_trial_is_queued_again_once(stored: StoredStudy) -> None:
 def test_a_kill_between_queueing_and_failing_loses_and_doubles_nothing(
     stored: StoredStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask(stored, mark=dead_mark())
+    begin(stored, mark=dead_mark())
     with monkeypatch.context() as patched:
         patched.setattr(stored.storage, "set_trial_user_attr", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -117,14 +117,14 @@ def test_a_kill_between_queueing_and_failing_loses_and_doubles_nothing(
 
 def test_a_trial_without_a_candidate_is_failed_alone(stored: StoredStudy) -> None:
     """It is sampled anew, the same from the same seed."""
-    ask(stored, key=None, mark=dead_mark())
+    begin(stored, key=None, mark=dead_mark())
     stored.requeue_dead(stored.trials())
     assert [t.state for t in stored.trials()] == [TrialState.FAIL]
     assert begun(stored.trials()) == 0
 
 
 def test_a_retry_that_is_killed_before_it_samples_is_queued_again(stored: StoredStudy) -> None:
-    trial = ask(stored, mark=dead_mark())
+    trial = begin(stored, mark=dead_mark())
     stored.requeue_dead(stored.trials())
     stored.study.ask().set_user_attr("worker", dead_mark())
     stored.requeue_dead(stored.trials())
@@ -134,7 +134,7 @@ def test_a_retry_that_is_killed_before_it_samples_is_queued_again(stored: Stored
 
 
 def test_a_trial_that_was_told_meanwhile_stays(stored: StoredStudy) -> None:
-    trial = ask(stored, mark=dead_mark())
+    trial = begin(stored, mark=dead_mark())
     seen = stored.trials()
     stored.study.tell(trial, [0.5, 1.0])
     stored.requeue_dead(seen)
@@ -142,7 +142,7 @@ def test_a_trial_that_was_told_meanwhile_stays(stored: StoredStudy) -> None:
 
 
 def test_who_is_dead(stored: StoredStudy) -> None:
-    unmarked = ask(stored)
+    unmarked = begin(stored)
     frozen = stored.trial(unmarked.number)
     assert not is_dead(frozen)  # it may be marked in a moment
     frozen.datetime_start = datetime.now() - timedelta(seconds=processes.UNMARKED_GRACE_S + 1)
@@ -234,9 +234,27 @@ def test_the_front_is_optunas(stored: StoredStudy) -> None:
     """Against Optuna's own, with equal values, ties and trials that miss a constraint."""
     values = [(0.5, 1.0), (0.5, 1.0), (0.6, 1.0), (0.6, 2.0), (0.9, 5.0), (0.95, 9.0), (0.1, 0.5), (0.9, 6.0)]
     for number, (accuracy, latency_ms) in enumerate(values):
-        trial = ask(stored, key=str(number))
+        trial = begin(stored, key=str(number))
         trial.set_constraint("latency_ms", latency_ms - 8.0)
         stored.study.tell(trial, [accuracy, latency_ms])
-    ask(stored)
+    begin(stored)
     assert [t.number for t in stored.front()] == [4, 2, 6]
     assert {t.number for t in stored.study.best_trials} == {4, 2, 6}
+
+
+def test_a_trial_is_marked_before_it_runs(stored: StoredStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed at any moment of asking, it is known whose it was; and it is asked for again."""
+
+    def killed() -> optuna.Trial:
+        assert [t.user_attrs["worker"] for t in stored.trials(TrialState.WAITING)] == [worker_mark()]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stored.study, "ask", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stored.ask(stored.trials())
+    trial = stored.ask(stored.trials())
+    assert trial.number == 0 and trial.user_attrs["worker"] == worker_mark()
+    stored.requeue_own("interrupted")
+    assert [t.user_attrs.get("why") for t in stored.trials()] == ["interrupted"]
+    assert begun(stored.trials()) == 0
