@@ -45,7 +45,7 @@ def tiny_model() -> onnx.ModelProto:
 
 
 def instant(
-    registry: Registry, spec: CandidateSpec, context: Context, train: TrainConfig
+    registry: Registry, spec: CandidateSpec, context: Context, train: TrainConfig, known: object = None
 ) -> tuple[Candidate, Evaluation]:
     """An evaluation without work, whose figures follow from the candidate's key."""
     path = context.work_dir / "model.onnx"

@@ -5,26 +5,37 @@ port. A frame is a 4-byte big-endian length, a JSON header of that many bytes, a
 (none where the key is missing). Each request names a `command`; each reply holds `ok`, and `error` where it is false.
 
     hello                    -> fingerprint of the device
-    load (payload: ONNX)     -> id, warm_up_runs; the error where ONNX Runtime refuses the model
+    load (payload: ONNX)     -> id, run_ms, warm_up_runs; the error where ONNX Runtime refuses the model
     visit id duration_ms     -> wall_ms, cpu_ms: the times of each run of this visit
     unload id
     quit
+
+A model that is too large, runs too long or needs too much memory is refused. The agent ends by itself when it hangs,
+or when nothing was asked for `MAX_IDLE_S`: the other side may be gone without a word.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import faulthandler
+import importlib.util
 import json
 import os
 import platform
 import statistics
 import struct
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from typing import IO, Any
 
 HEADER_LIMIT = 1 << 20
 MODEL_LIMIT = 512 << 20
+MAX_RUN_S = 30.0
+MAX_IDLE_S = 900.0
+HUNG = 4  # so many times the limit of a run, and the agent ends
 MIN_RUNS = 3
 MAX_RUNS = 2000  # a visit's reply stays far below the header limit
 WARM_UP_S = 0.5
@@ -33,6 +44,9 @@ FLAGS = (  # what ONNX Runtime's kernels choose their code by
     "sse4_1 avx avx2 fma avx_vnni avx512f avx512bw avx512vl avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_int8 "
     "amx_bf16 neon asimd asimddp asimdhp i8mm bf16 sve sve2 sme"
 )
+NEEDED = ("numpy", "onnxruntime")
+# What would change the threads of the process behind the session options' back.
+NEUTRAL = ("OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "ORT_")
 NUMPY_TYPES = {"float": "float32", "double": "float64"}  # where they differ from ONNX's names
 ELEMENT_TYPES = ("float", "double", "float16", "uint8", "int8", "int32", "int64", "bool")
 
@@ -132,27 +146,51 @@ def instruction_sets(cpuinfo: str) -> list[str]:
     return [flag for flag in FLAGS.split() if flag in present]
 
 
+def cores() -> list[int]:
+    """The cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
 def pin(threads: int) -> list[int]:
     """Bind this process to its last `threads` cores (the first serves interrupts), and say which; empty: it cannot."""
-    if not hasattr(os, "sched_setaffinity"):
-        return []
-    cores = sorted(os.sched_getaffinity(0))[-threads:]
+    chosen = cores()[-threads:]
     try:
-        os.sched_setaffinity(0, cores)
-    except OSError:
+        os.sched_setaffinity(0, chosen)
+    except (AttributeError, OSError):
         return []
-    return cores
+    return chosen
+
+
+def limit_memory(megabytes: int) -> None:
+    """Let this process have so much for its data (0: three quarters of the memory), where the system can see to it."""
+    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
+        import resource
+
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (megabytes << 20 or total * 3 // 4, hard))
+
+
+def reason(error: BaseException) -> str:
+    """An exception in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError) or "Failed to allocate memory" in text or "bad_alloc" in text:
+        return f"it needs more memory than the agent may have (max_memory_mb): {text}"
+    return text
 
 
 class Agent:
     """Holds the loaded models, and answers one request at a time."""
 
-    def __init__(self, threads: int, provider: str) -> None:
+    def __init__(self, threads: int, provider: str, max_run_s: float = MAX_RUN_S) -> None:
         import onnxruntime
 
-        offered = onnxruntime.get_available_providers()
-        if provider not in offered:
-            raise ValueError(f"onnxruntime here does not offer {provider}; it offers {', '.join(offered)}")
+        self._offered = onnxruntime.get_available_providers()
+        if provider not in self._offered:
+            raise ValueError(f"onnxruntime here does not offer {provider}; it offers {', '.join(self._offered)}")
+        if threads > len(cores()):
+            raise ValueError(f"threads is {threads}, but the agent may use {len(cores())} cores; give at most that")
+        self.max_run_s = max_run_s
         self._runtime = onnxruntime
         self._threads = threads
         self._provider = provider
@@ -169,6 +207,7 @@ class Agent:
             "cores": os.cpu_count(),
             "onnxruntime": self._runtime.__version__,
             "provider": self._provider,
+            "providers": self._offered,
             "threads": self._threads,
             "affinity": self._affinity,
             "governor": _read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
@@ -176,34 +215,69 @@ class Agent:
         }
 
     def load(self, model: bytes) -> dict[str, Any]:
+        session = self._session(model)
+        inputs = _inputs(session)
+        with self._within(self.max_run_s) as options:
+            start = time.perf_counter()
+            session.run(None, inputs, options)
+            first_s = time.perf_counter() - start
+        runs = 1 if first_s > WARM_UP_S else 1 + _warm_up(session, inputs)
+        self._next += 1
+        self._models[self._next] = session, inputs
+        return {"id": self._next, "run_ms": first_s * 1e3, "warm_up_runs": runs}
+
+    def _session(self, model: bytes) -> Any:
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.execution_mode = self._runtime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = self._runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 3
-        session = self._runtime.InferenceSession(model, options, providers=[self._provider])
-        loaded = session, _inputs(session)
-        runs = _warm_up(*loaded)
-        self._next += 1
-        self._models[self._next] = loaded
-        return {"id": self._next, "warm_up_runs": runs}
+        options.log_severity_level = 4
+        own: dict[str, str] = {}
+        if self._provider == "XNNPACKExecutionProvider":  # it has threads of its own, and ours would spin beside them
+            own["intra_op_num_threads"] = str(self._threads)
+            options.intra_op_num_threads = 1
+        session = self._runtime.InferenceSession(model, options, providers=[(self._provider, own)])
+        if session.get_providers()[0] != self._provider:
+            raise ValueError(f"onnxruntime cannot start {self._provider} here, and would fall back to another provider")
+        return session
+
+    @contextlib.contextmanager
+    def _within(self, seconds: float) -> Iterator[Any]:
+        """Options for runs that are given up so many seconds from now, at the end of an operator."""
+        options = self._runtime.RunOptions()
+        options.log_severity_level = 4
+        timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield options
+        except Exception:
+            if options.terminate:
+                raise TimeoutError(f"it was given up after {seconds:g} s, the time limit of the agent") from None
+            raise
+        finally:
+            timer.cancel()
 
     def visit(self, model_id: int, duration_ms: float) -> dict[str, Any]:
-        """Run a model for about `duration_ms`, and at least `MIN_RUNS` times.
+        """Run a model for about `duration_ms`, and at least `MIN_RUNS` times unless it is very slow.
 
         `cpu_ms` is the processor time of the calling thread, which does all the work of a one-threaded session: it
         leaves out what the system or the hypervisor gave to others.
         """
         session, inputs = self._models[model_id]
-        session.run(None, inputs)  # fetches code and weights that another model pushed out of the caches
         runs: list[tuple[int, int]] = []
-        end = time.perf_counter() + duration_ms / 1e3
-        while len(runs) < MIN_RUNS or (time.perf_counter() < end and len(runs) < MAX_RUNS):
-            wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
-            session.run(None, inputs)
-            cpu, now = time.thread_time_ns() - cpu, time.perf_counter_ns()
-            runs.append((now - wall, cpu))
+        with self._within(2 * self.max_run_s) as options:
+            slow = time.perf_counter() + self.max_run_s
+            session.run(None, inputs, options)  # fetches code and weights that another model pushed out of the caches
+            now = time.perf_counter()
+            end = now + duration_ms / 1e3
+            while not runs or (len(runs) < MIN_RUNS and now < slow) or (len(runs) < MAX_RUNS and now < end):
+                wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
+                session.run(None, inputs, options)
+                cpu, wall = time.thread_time_ns() - cpu, time.perf_counter_ns() - wall
+                runs.append((wall, cpu))
+                now = time.perf_counter()
         return {"wall_ms": [w / 1e6 for w, _ in runs], "cpu_ms": [c / 1e6 for _, c in runs]}
 
     def answer(self, header: dict[str, Any], payload: bytes) -> dict[str, Any]:
@@ -222,7 +296,7 @@ class Agent:
                 del self._models[header["id"]]
                 return {"ok": True}
         except Exception as error:
-            return {"ok": False, "error": " ".join(str(error).split()) or type(error).__name__}
+            return {"ok": False, "error": reason(error)}
         return {"ok": False, "error": f"unknown command {command!r}"}
 
 
@@ -265,15 +339,22 @@ def serve(agent: Agent, requests: IO[bytes], replies: IO[bytes], limit: int = MO
     """Answer until `quit` or the end of the stream; after a broken frame say so and stop, with status 1."""
     while True:
         try:
+            faulthandler.dump_traceback_later(MAX_IDLE_S, exit=True)
             frame = read_frame(requests, limit)
-        except ProtocolError as error:
-            replies.write(pack({"ok": False, "error": f"broken frame: {error}"}))
-            replies.flush()
-            return 1
+        except (ProtocolError, MemoryError) as error:
+            return refuse(replies, f"broken frame: {reason(error)}")
         if frame is None or frame[0].get("command") == "quit":
             return 0
+        faulthandler.dump_traceback_later(HUNG * agent.max_run_s, exit=True)
         replies.write(pack(agent.answer(*frame)))
         replies.flush()
+
+
+def refuse(replies: IO[bytes], why: str, **more: Any) -> int:
+    """Say why this agent ends; its exit status."""
+    replies.write(pack({"ok": False, "error": why, **more}))
+    replies.flush()
+    return 1
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -281,16 +362,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--provider", default="CPUExecutionProvider")
     parser.add_argument("--max-model-mb", type=int, default=MODEL_LIMIT >> 20)
+    parser.add_argument("--max-run-s", type=float, default=MAX_RUN_S)
+    parser.add_argument("--max-memory-mb", type=int, default=0, help="0: three quarters of what the device has")
     options = parser.parse_args(arguments)
+    for name in [name for name in os.environ if name.startswith(NEUTRAL)]:
+        del os.environ[name]
     # Frames own the real stdout: whatever a library prints goes to stderr.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        python = f"{sys.executable} (Python {platform.python_version()})"
+        return refuse(replies, f"{python} lacks {' and '.join(missing)}", missing=missing)
     try:
-        agent = Agent(options.threads, options.provider)
+        agent = Agent(options.threads, options.provider, options.max_run_s)
     except Exception as error:
-        replies.write(pack({"ok": False, "error": " ".join(str(error).split())}))
-        replies.flush()
-        return 1
+        return refuse(replies, reason(error))
+    limit_memory(options.max_memory_mb)
     return serve(agent, sys.stdin.buffer, replies, options.max_model_mb << 20)
 
 

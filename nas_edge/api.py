@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 
 from nas_edge.config import make_config
+from nas_edge.engine.calibration import calibrate_any
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.run import run_search
 from nas_edge.engine.samplers import make_sampler
@@ -32,13 +33,16 @@ def load_study(study: str, *, storage: str | None = None, out: str | None = None
 
 
 def calibrate(*, progress: Progress | None = None, **options: Any) -> Profile:
-    """A latency profile of a target from random candidates of a search space; the options are those of `search`.
+    """A latency profile of a target; the options are those of `search`.
 
-    Takes at most about `calibration_seconds`.
+    With `data`, from candidates for such images; without it, for networks of any family and image size. Takes at most
+    about `calibration_seconds`.
     """
-    config = make_config(None, options)
-    session = Session.open(config, load_plugins())
-    return session.calibrate(config.calibration_seconds, progress or Progress())
+    config, registry = make_config(None, options), load_plugins()
+    progress = progress or Progress()
+    if "data" not in options:
+        return calibrate_any(config, registry, progress)
+    return Session.open(config, registry).calibrate(config.calibration_seconds, progress)
 
 
 def sampler(name: str, seed: int = 0) -> optuna.samplers.BaseSampler:

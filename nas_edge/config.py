@@ -64,6 +64,10 @@ class StudyConfig(BaseModel):
     out: str | None = None
     train_images: int | None = Field(None, ge=1)
     calibration_seconds: float = Field(60.0, ge=5)
+    audit_trials: int = Field(
+        8, ge=0, description="predicted latencies, besides the front's, that the end of a search measures; 0 for none"
+    )
+    audit_every: int = Field(50, ge=1, description="finished trials between the smaller audits of a long search")
     train: TrainConfig = TrainConfig()
 
     @field_validator("objectives", "techniques", mode="before")
@@ -112,8 +116,9 @@ class StudyConfig(BaseModel):
 
         Data and target are left out: their fingerprints are compared, wherever they lie.
         """
-        elsewhere = {"study", "trials", "timeout", "storage", "workers", "out", "calibration_seconds", "target", "data"}
-        return self.model_dump(exclude=elsewhere)
+        elsewhere = {"study", "trials", "timeout", "storage", "workers", "out", "target", "data"}
+        latency = {"calibration_seconds", "audit_trials", "audit_every"}
+        return self.model_dump(exclude=elsewhere | latency)
 
 
 def make_config(file: Path | None, options: Mapping[str, Any]) -> StudyConfig:

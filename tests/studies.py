@@ -18,7 +18,7 @@ from nas_edge.engine.finish import copy_model
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.run import run_search
 from nas_edge.engine.session import Session
-from nas_edge.latency.fit import HeldOutError
+from nas_edge.latency.heldout import HeldOutError
 from nas_edge.latency.model import LatencyModel
 from nas_edge.latency.profile import Profile, default_path
 from nas_edge.plugins import Registry

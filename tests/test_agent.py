@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ import pytest
 
 from nas_edge import agent
 from nas_edge.targets.campaign import reference_model
+
+from .models import expanding_model, looping_model
 
 CPUINFO = """processor\t: 0
 model name\t: Some CPU @ 2 GHz
@@ -26,13 +30,21 @@ flags\t\t: fpu sse4_1 avx avx2 avx512f avx512_vnni amx_int8
 ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n"
 
 
+AGENT = [sys.executable, "-P", str(Path(agent.__file__).resolve())]
+
+
+@contextlib.contextmanager
+def running(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
+        yield started
+        started.kill()
+
+
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[bytes]]:
     """The agent as a lone file, away from the package."""
-    command = [sys.executable, "-P", str(Path(agent.__file__).resolve())]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as started:
+    with running(*AGENT) as started:
         yield started
-        started.kill()
 
 
 def send(process: subprocess.Popen[bytes], raw: bytes) -> dict[str, Any] | None:
@@ -53,6 +65,7 @@ def test_a_model_is_loaded_visited_and_unloaded(process: subprocess.Popen[bytes]
     hello = ask(process, command="hello")
     assert hello["ok"] and hello["threads"] == 1 and hello["provider"] == "CPUExecutionProvider"
     assert hello["cpu"] and hello["onnxruntime"] and len(hello["affinity"]) <= 1
+    assert "CPUExecutionProvider" in hello["providers"]
     loaded = ask(process, reference_model(), command="load")
     assert loaded["ok"] and loaded["warm_up_runs"] >= 2 * agent.MIN_RUNS
     visit = ask(process, command="visit", id=loaded["id"], duration_ms=20)
@@ -108,6 +121,72 @@ def test_an_unknown_provider_is_refused_by_name() -> None:
     frame = agent.read_frame(io.BytesIO(done.stdout))
     assert done.returncode == 1 and frame is not None
     assert "does not offer NoSuchProvider" in frame[0]["error"] and "CPUExecutionProvider" in frame[0]["error"]
+
+
+def test_what_the_device_lacks_is_named() -> None:
+    done = subprocess.run([sys.executable, "-I", "-S", AGENT[-1]], input=b"", capture_output=True, timeout=60)
+    frame = agent.read_frame(io.BytesIO(done.stdout))
+    assert done.returncode == 1 and frame is not None
+    assert frame[0]["missing"] == ["numpy", "onnxruntime"] and "lacks numpy and onnxruntime" in frame[0]["error"]
+
+
+def test_more_threads_than_cores_are_refused() -> None:
+    done = subprocess.run([*AGENT, "--threads=200"], input=b"", capture_output=True, timeout=60, check=False)
+    frame = agent.read_frame(io.BytesIO(done.stdout))
+    assert frame is not None and "threads is 200, but the agent may use" in frame[0]["error"]
+
+
+def test_a_run_above_the_time_limit_is_given_up_and_the_agent_lives_on() -> None:
+    with running(*AGENT, "--max-run-s=0.2") as process:
+        start = time.monotonic()
+        reply = ask(process, looping_model(100_000), command="load")
+        assert reply == {"ok": False, "error": "it was given up after 0.2 s, the time limit of the agent"}
+        assert time.monotonic() - start < 10
+        assert ask(process, reference_model(), command="load")["ok"]
+
+
+def test_a_slow_model_is_run_once_a_visit() -> None:
+    with running(*AGENT, "--max-run-s=1.0") as process:
+        loaded = ask(process, looping_model(1000), command="load")
+        assert loaded["ok"] and loaded["run_ms"] > 0
+        visit = ask(process, command="visit", id=loaded["id"], duration_ms=1)
+        assert 1 <= len(visit["wall_ms"]) <= agent.MIN_RUNS
+
+
+def test_an_agent_that_hangs_within_an_operator_ends_by_itself() -> None:
+    with running(*AGENT, "--max-run-s=0.002") as process:
+        assert process.stdin is not None and process.stderr is not None
+        process.stdin.write(agent.pack({"command": "load"}, expanding_model(60 << 20)))
+        process.stdin.flush()
+        assert process.wait(timeout=20) == 1
+        assert b"Timeout" in process.stderr.read()
+
+
+def test_an_agent_that_is_asked_nothing_ends_by_itself() -> None:
+    code = "from nas_edge import agent; agent.MAX_IDLE_S = 0.3; agent.main([])"
+    with running(sys.executable, "-c", code) as process:
+        assert ask(process, command="hello")["ok"]
+        assert process.wait(timeout=20) == 1
+
+
+def test_a_model_above_the_memory_limit_is_refused_and_the_agent_lives_on() -> None:
+    with running(*AGENT, "--max-memory-mb=500") as process:
+        reply = ask(process, expanding_model(200 << 20), command="load")
+        assert "it needs more memory than the agent may have (max_memory_mb)" in reply["error"]
+        assert "\n" not in reply["error"]
+        assert ask(process, reference_model(), command="load")["ok"]
+
+
+def test_a_payload_above_the_memory_limit_ends_the_agent_with_a_reason() -> None:
+    with running(*AGENT, "--max-memory-mb=300") as process:
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(agent.pack({"command": "load"}, b"x" * (400 << 20)))
+        frame = agent.read_frame(process.stdout)
+        assert frame is not None and "needs more memory than the agent may have" in frame[0]["error"]
+        assert process.wait(timeout=20) == 1
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 def test_frames_round_trip() -> None:

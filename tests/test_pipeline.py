@@ -31,7 +31,7 @@ from nas_edge import (
     pipeline,
 )
 from nas_edge.config import TrainConfig
-from nas_edge.export import read_model
+from nas_edge.latency.graph import load_graph
 from nas_edge.pipeline import active_steps, build_model, order_techniques, produce
 from nas_edge.plugins import Registry
 
@@ -151,7 +151,7 @@ def test_stages_thread_the_model_through_the_techniques(context: Context) -> Non
     assert seen == [("a", "structure", 0.25), ("a", "finalize", 0.25), ("a", "graph", 0.25), ("b", "graph", 0.25)]
     assert len(candidate.model) == 4
     assert candidate.onnx_path == context.work_dir / "model.onnx"
-    graph = read_model(candidate.onnx_path)
+    graph = load_graph(candidate.onnx_path)
     assert graph.doc_string == "ab" and graph == candidate.graph
     assert [(s.technique, s.stage, s.notes) for s in candidate.steps] == [(t, s, (f"{t} at {s}",)) for t, s, _ in seen]
     parameters = sum(p.numel() for p in candidate.model.parameters())

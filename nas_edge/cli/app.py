@@ -17,13 +17,14 @@ from nas_edge.plugins import Registry, load_plugins
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]  # click's UsageError; typer gives it no public name
 
-# The functions of each module that are commands, in the order of `nas-edge --help`. An underscore becomes a hyphen.
+# What is a command in each module: functions, and groups of them. An underscore becomes a hyphen.
 COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("nas_edge.cli.study", ("search", "resume", "show", "export")),
     ("nas_edge.cli.calibrate", ("calibrate",)),
     ("nas_edge.cli.latency", ("measure", "predict")),
     ("nas_edge.cli.dashboard", ("dashboard",)),
-    ("nas_edge.cli.inspect", ("plugins", "spaces", "targets")),
+    ("nas_edge.cli.inspect", ("plugins", "spaces")),
+    ("nas_edge.cli.targets", ("targets", "agent")),
     ("nas_edge.cli.doctor", ("doctor",)),
 )
 
@@ -49,7 +50,11 @@ def command_line(arguments: list[str]) -> Any:
     ours = {name.replace("_", "-") for _, names in COMMANDS for name in names}
     for module, names in COMMANDS:
         for name in names:
-            app.command(name.replace("_", "-"))(getattr(importlib.import_module(module), name))
+            command = getattr(importlib.import_module(module), name)
+            if isinstance(command, typer.Typer):
+                app.add_typer(command, name=name)
+            else:
+                app.command(name.replace("_", "-"))(command)
     if not (arguments and arguments[0] in ours | {"--version"}):
         _add_plugin_commands(app, ours, load_plugins())
     return typer.main.get_command(app)

@@ -33,7 +33,7 @@ def plugins(as_json: JsonFlag = False) -> None:
     from nas_edge.cli.output import emit
 
     registry = load_plugins()
-    listed = {key: _listing(registry, key) for key in KINDS}
+    listed = {key: listing(registry, key) for key in KINDS}
     emit({**listed, "broken": registry.broken}, as_json, lambda: _plugins_view(listed, registry.broken))
 
 
@@ -49,21 +49,10 @@ def spaces(
         registry.find("search space", name)
     found = [
         {**row, "parameters": parameters(registry, row["name"])}
-        for row in _listing(registry, "search_spaces")
+        for row in listing(registry, "search_spaces")
         if name in (None, row["name"])
     ]
     emit({"search_spaces": found}, as_json, lambda: _spaces_view(found))
-
-
-def targets(as_json: JsonFlag = False) -> None:
-    """List the kinds of target, and describe this machine."""
-    from nas_edge.cli.output import emit
-
-    registry = load_plugins()
-    listed = _listing(registry, "targets")
-    local, problem = local_fingerprint(registry)
-    payload = {"targets": listed, "local": local, "problem": problem}
-    emit(payload, as_json, lambda: _targets_view(listed, local, problem))
 
 
 def local_fingerprint(registry: Registry) -> tuple[dict[str, Any] | None, str | None]:
@@ -126,7 +115,8 @@ class _Recorder:
         return self.rng.choice(list(choices))
 
 
-def _listing(registry: Registry, key: str) -> list[dict[str, Any]]:
+def listing(registry: Registry, key: str) -> list[dict[str, Any]]:
+    """What is registered of one kind (a key of `KINDS`), with where it comes from."""
     table: Mapping[str, Any] = getattr(registry, key)
     rows = []
     for name, value in table.items():
@@ -199,19 +189,3 @@ def values(parameter: Mapping[str, Any]) -> str:
         return " | ".join(str(c) for c in parameter["choices"])
     steps = f", step {parameter['step']}" if parameter["step"] not in (None, 1) else ""
     return f"{parameter['low']} to {parameter['high']}{steps}{', log' if parameter['log'] else ''}"
-
-
-def _targets_view(
-    listed: Sequence[Mapping[str, Any]], local: Mapping[str, Any] | None, problem: str | None
-) -> RenderableType:
-    from rich.console import Group
-    from rich.text import Text
-
-    from nas_edge.cli.output import facts, table
-
-    made = table("target", "what it is", "plugin")
-    for row in listed:
-        made.add_row(Text(row["name"], "bold"), Text(row["summary"]), Text(row["plugin"]))
-    if local is None:
-        return Group(made, Text(f"\nno target for this machine: {problem}", "yellow"))
-    return Group(made, Text("\nlocal: a latency measured here holds for", "bold"), facts(local))

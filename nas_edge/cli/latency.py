@@ -19,17 +19,18 @@ if TYPE_CHECKING:
     from nas_edge.latency.profile import Profile
     from nas_edge.records import Measurement, Prediction
 
+DEVICE = "Device: local, ssh://user@host, either with ?threads=2 or other options, or a name that was added."
 TOP_KERNELS = 10
 
 
 def measure(
     model: Annotated[Path, typer.Argument(help="ONNX file.")],
-    target: Annotated[str, typer.Option(help="Device; local, or local?threads=2.")] = "local",
+    target: Annotated[str, typer.Option(help=DEVICE)] = "local",
     threads: Annotated[int | None, typer.Option(help="Threads that ONNX Runtime may use.")] = None,
     seconds: Annotated[float, typer.Option(help="Time to spend.", min=0.1, max=3600)] = 3.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure a model's latency on a target, at batch 1."""
+    """Measure a model's latency on a target, at batch 1: in fresh processes, on random images."""
     from nas_edge.cli.output import emit, facts
 
     result = _target(target, threads).measure(_model_file(model), seconds)
@@ -110,13 +111,35 @@ def _model_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _measured(result: Measurement) -> dict[str, str]:
+    """The figures first, then what they hold for."""
+    from nas_edge.cli.targets import in_words
+
+    world = result.fingerprint
     return {
-        "median": f"{result.p50_ms:.3f} ms  ({result.low_ms:.3f} to {result.high_ms:.3f})",
-        "90 % quantile": f"{result.p90_ms:.3f} ms",
-        "runs": str(result.samples),
-        "target": f"{result.target}, {result.fingerprint.get('cpu', '?')}",
+        "median": f"{result.p50_ms:.4g} ms  (95 % interval {result.low_ms:.4g} to {result.high_ms:.4g})",
+        "90 % of runs": f"at most {result.p90_ms:.4g} ms",
+        "from": _spread(result),
+        "target": f"{result.target}: {in_words(world)}",
+        "instruction sets": " ".join(world.get("instruction_sets") or ["unknown"]),
+        "set-up": f"affinity {_listed(world.get('affinity'))}, governor {world.get('governor') or 'unknown'}, "
+        f"load {world.get('load', 'unknown')}",
         "doubt": result.unstable_because or "none",
     }
+
+
+def _spread(result: Measurement) -> str:
+    """How the runs were taken, as far as the target says."""
+    parts = [f"{result.samples} runs"]
+    if result.visits is not None and result.processes is not None:
+        several = "es" if result.processes > 1 else ""
+        parts.append(f"in {result.visits} visits to {result.processes} process{several}")
+    if result.speed is not None:
+        parts.append(f"at {result.speed:.0%} of the usual speed, which the median is for")
+    return " ".join(parts)
+
+
+def _listed(cores: Sequence[int] | None) -> str:
+    return ("core " if len(cores) == 1 else "cores ") + ", ".join(map(str, cores)) if cores else "none"
 
 
 def _predicted(paths: Sequence[Path], predictions: Sequence[Prediction]) -> RenderableType:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def study_view(stored: StoredStudy, front: Sequence[FrontRow]) -> RenderableType:
+    from nas_edge.report.audit import error_line, latency_audit
     from nas_edge.report.front import counts, shown_url
 
     shown = table(
@@ -25,7 +26,7 @@ def study_view(stored: StoredStudy, front: Sequence[FrontRow]) -> RenderableType
             str(row.number),
             f"{row.accuracy:.2%}" + ("*" if row.trained_longer else ""),
             "-" if row.test_accuracy is None else f"{row.test_accuracy:.2%}",
-            "-" if row.predicted_ms is None else f"{row.predicted_ms:.3f}",
+            _predicted(row),
             _interval(row) + ("" if row.within_budget else "  over the budget"),
             f"{row.size_bytes / 1000:.1f}",
             row.techniques,
@@ -38,6 +39,7 @@ def study_view(stored: StoredStudy, front: Sequence[FrontRow]) -> RenderableType
     where = {
         "trials": ", ".join(ends),
         "techniques": ", ".join(used) or "none was on",
+        "latency error": error_line(latency_audit(stored)),
         "models": str(stored.folder / "models"),
         "study": shown_url(stored),
         "next": f"nas-edge export {stored.folder} TRIAL -o DIR",
@@ -45,6 +47,12 @@ def study_view(stored: StoredStudy, front: Sequence[FrontRow]) -> RenderableType
     notes = ["* trained for longer after the search"] if any(r.trained_longer for r in front) else []
     nothing = ["No finished trial meets the limits yet."] if not front else []
     return Group(*([shown] if front else nothing), *notes, "", facts(where))
+
+
+def _predicted(row: FrontRow) -> str:
+    if row.predicted_ms is None:
+        return "-"
+    return f"{row.predicted_ms:.3f}" + ("" if row.repredicted_ms is None else f" (now {row.repredicted_ms:.3f})")
 
 
 def _interval(row: FrontRow) -> str:

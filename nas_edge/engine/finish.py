@@ -11,6 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from nas_edge.contracts import Context
+from nas_edge.engine.audit import TrialModel, conclude, draw_sample, last_audited, measure_missing
 from nas_edge.engine.loop import MODEL_FILE, RECIPE_FILE, recipe_text
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
@@ -20,8 +21,6 @@ from nas_edge.export import accuracy, sha256_of
 from nas_edge.records import Evaluation, StepRecord
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.study import StoredStudy
-
-MEASURE_BUDGET_S = 3.0
 
 
 def read_recipe(stored: StoredStudy, trial: FrozenTrial, *, final: bool) -> tuple[CandidateSpec, Evaluation]:
@@ -35,13 +34,27 @@ def read_recipe(stored: StoredStudy, trial: FrozenTrial, *, final: bool) -> tupl
 
 
 def finish(session: Session, stored: StoredStudy, progress: Progress) -> None:
-    """Finalise the front: what has been done for a member stays as it is."""
+    """Finalise the front, and audit the predictions where trials were added; what has been done stays as it is."""
     front = stored.front()
-    config = stored.config.train
-    finalise(session, stored, front, progress, longer=front[: config.finalists] if config.final_budget else [])
+    config = stored.config
+    longer = front[: config.train.finalists] if config.train.final_budget else []
+    publish(session, stored, front, progress, longer=longer)
+    due = config.audit_trials > 0 and stored.finished() > last_audited(stored)
+    with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
+        sample = draw_sample(stored, config.audit_trials, Path(folder), progress) if due else []
+        members = _published(stored, front)
+        measure_missing(session, stored, [*members, *sample], progress)
+        if due:
+            conclude(session, stored, sample, members, progress)
 
 
-def finalise(
+def finalise(session: Session, stored: StoredStudy, trials: Sequence[FrozenTrial], progress: Progress) -> None:
+    """Test and measure trials, and publish their files."""
+    publish(session, stored, trials, progress)
+    measure_missing(session, stored, _published(stored, trials), progress)
+
+
+def publish(
     session: Session,
     stored: StoredStudy,
     trials: Sequence[FrozenTrial],
@@ -49,7 +62,7 @@ def finalise(
     *,
     longer: Sequence[FrozenTrial] = (),
 ) -> None:
-    """Test and measure trials, those of `longer` after more training, and publish their files."""
+    """Test trials, those of `longer` after more training, and publish their files."""
     finals = stored.tables.finals(stored.config.name)
     for trial in trials:
         known = finals.get(trial.number)
@@ -64,7 +77,6 @@ def finalise(
         if not is_published(stored, trial.number, finals[trial.number]):
             path = published_model(stored, trial.number)
             copy_model(stored, trial, path, final=finals[trial.number]["final"])
-    _measure(session, stored, trials, progress)
 
 
 def _finalise(
@@ -77,7 +89,7 @@ def _finalise(
     if retrain:
         candidate = None
         try:
-            candidate, evaluation = evaluate(session.registry, spec, context, session.config.train)
+            candidate, evaluation = evaluate(session.registry, spec, context, session.config.train, session.predictions)
         except (UserError, OSError):
             raise
         except Exception as error:  # more training can change the ranks, and leave nothing to build or to export
@@ -156,15 +168,15 @@ def _final_name(trial: FrozenTrial, name: str) -> str:
     return f"final-{trial.number}-{name}"
 
 
-def _measure(session: Session, stored: StoredStudy, trials: Sequence[FrozenTrial], progress: Progress) -> None:
-    """Measure published files in one campaign, where that was not done on this target before."""
+def _published(stored: StoredStudy, trials: Sequence[FrozenTrial]) -> list[TrialModel]:
+    """The published files of finalised trials."""
     finals = stored.tables.finals(stored.config.name)
-    hashes = {t.number: finals[t.number]["onnx_sha256"] for t in trials}
-    tables, key = stored.tables, session.target_key
-    missing = [t for t in trials if tables.measurement(hashes[t.number], key) is None]
-    if not missing:
-        return
-    progress.phase(f"Measuring {len(missing)} models on {session.target.name}")
-    results = session.target.measure_many([published_model(stored, t.number) for t in missing], MEASURE_BUDGET_S)
-    for trial, result in zip(missing, results, strict=True):
-        tables.add_measurement(hashes[trial.number], key, result)
+    return [
+        TrialModel(
+            trial=t.number,
+            onnx_sha256=finals[t.number]["onnx_sha256"],
+            path=published_model(stored, t.number),
+            predicted=finals[t.number]["predicted_ms"] is not None,
+        )
+        for t in trials
+    ]

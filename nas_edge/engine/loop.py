@@ -41,20 +41,34 @@ class Rejected(Exception):
     """A candidate that is not worth training; the reason is the message."""
 
 
-def run_trials(session: Session, stored: StoredStudy, progress: Progress, *, deadline: float | None = None) -> None:
+def run_trials(
+    session: Session,
+    stored: StoredStudy,
+    progress: Progress,
+    *,
+    deadline: float | None = None,
+    after_trial: Callable[[int], None] | None = None,
+) -> None:
     """Evaluate candidates until the study has the asked number of them, or `deadline` (time.monotonic) passes.
 
-    Whatever ends it early, the trial in hand is queued again first.
+    Whatever ends it early, the trial in hand is queued again first. `after_trial` is called after each evaluated
+    candidate with the number of them.
     """
     try:
-        _run_trials(session, stored, progress, deadline)
+        _run_trials(session, stored, progress, deadline, after_trial)
     except BaseException as error:
         with stored.alone():
             stored.requeue_own("interrupted" if isinstance(error, KeyboardInterrupt) else "stopped by an error")
         raise
 
 
-def _run_trials(session: Session, stored: StoredStudy, progress: Progress, deadline: float | None) -> None:
+def _run_trials(
+    session: Session,
+    stored: StoredStudy,
+    progress: Progress,
+    deadline: float | None,
+    after_trial: Callable[[int], None] | None,
+) -> None:
     total = stored.config.trials
     rejected = failed = 0
     while True:
@@ -73,6 +87,8 @@ def _run_trials(session: Session, stored: StoredStudy, progress: Progress, deadl
         if trial is None or state is None:  # the last ones are in other hands: stay until they are told or dead
             time.sleep(WAIT_S)
             continue
+        if state is TrialState.COMPLETE and after_trial is not None:
+            after_trial(states[TrialState.COMPLETE] + 1)
         rejected = rejected + 1 if state is TrialState.PRUNED else 0
         failed = failed + 1 if state is TrialState.FAIL else 0
         if rejected >= MAX_REJECTED_IN_A_ROW:
@@ -104,7 +120,7 @@ def run_trial(
             spec = _sample(session, trial, others)
         with session.context() as context:
             _reject_early(session, trial, spec, context)
-            candidate, evaluation = evaluate(session.registry, spec, context, session.config.train)
+            candidate, evaluation = evaluate(session.registry, spec, context, session.config.train, session.predictions)
             store_evaluation(stored, trial, candidate, evaluation)
         _constrain(trial, session.config.max_latency_ms, evaluation.latency_ms)
         stored.study.tell(trial, [getattr(evaluation, name) for name in session.config.objectives])

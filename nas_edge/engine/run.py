@@ -11,6 +11,7 @@ import sqlalchemy as sa
 import torch
 
 from nas_edge.config import StudyConfig
+from nas_edge.engine.audit import Auditor
 from nas_edge.engine.finish import finish, front_evaluations
 from nas_edge.engine.loop import notify, run_trials
 from nas_edge.engine.progress import Progress
@@ -42,8 +43,10 @@ def run_search(config: StudyConfig, progress: Progress | None = None) -> StoredS
         session.ensure_teacher(stored, progress)
         if stored.finished() < config.trials:
             progress.phase("Searching")
+            alone = config.workers == 1  # beside the training of siblings a measurement would lie
+            after_trial = Auditor(session, stored, progress).after_trial if alone else None
             with siblings(stored, progress, deadline):
-                run_trials(session, stored, progress, deadline=deadline)
+                run_trials(session, stored, progress, deadline=deadline, after_trial=after_trial)
         torch.set_num_threads(available_cores())
         finish(session, stored, progress)
         notify(stored, progress, session.registry.hooks.hook.study_finished, evaluations=front_evaluations(stored))

@@ -18,18 +18,21 @@ import onnx
 import torch
 from torch import nn
 
-from nas_edge import pipeline
 from nas_edge.config import StudyConfig
 from nas_edge.contracts import Context, ImageData, SearchSpace, Target, Technique
 from nas_edge.data import load_data
+from nas_edge.engine.calibration import calibrated, use_pipeline
+from nas_edge.engine.candidates import RandomCandidates
+from nas_edge.engine.predictions import StoredPredictions, profile_key
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.sample import RandomTrial, suggest_spec
 from nas_edge.errors import InvalidCandidate, StudyMismatch, UserError
-from nas_edge.latency.calibrate import calibrate
+from nas_edge.evaluate import predict
 from nas_edge.latency.predictor import ProfilePredictor
 from nas_edge.latency.profile import Profile, default_path
-from nas_edge.pipeline import build_model, order_techniques, produce
+from nas_edge.pipeline import build_model, order_techniques
 from nas_edge.plugins import Registry
+from nas_edge.records import Prediction
 from nas_edge.spec import ArchSpec
 from nas_edge.store.study import StoredStudy
 from nas_edge.targets.address import fingerprint_key, parse_target
@@ -38,9 +41,7 @@ from nas_edge.train.trainer import ImageTrainer
 TEACHER_FILE = "teacher.pt"
 TEACHER_DRAWS = 16
 FIT_DRAWS = 20
-CALIBRATION_SEED = 1_000_003
 PREDICTOR_NAME = "nas_edge.predictor"
-PIPELINE_NAME = "nas_edge.pipeline"
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Session:
     data: ImageData
     target: Target
     teacher: nn.Module | None = None
+    predictions: StoredPredictions | None = None  # those of the profile in use
 
     @classmethod
     def open(cls, config: StudyConfig, registry: Registry) -> Session:
@@ -64,8 +66,7 @@ class Session:
         techniques = order_techniques([registry.find("technique", name) for name in names])
         target = parse_target(registry.targets, config.target)
         data = load_data(registry.datasets, config.data, seed=config.seed, train_images=config.train_images)
-        if registry.hooks.get_plugin(PIPELINE_NAME) is None:
-            registry.hooks.register(pipeline, PIPELINE_NAME)
+        use_pipeline(registry)
         session = cls(config, registry, space, techniques, data, target)
         session.check_fit()
         return session
@@ -95,9 +96,7 @@ class Session:
     @property
     def domain(self) -> str:
         """What networks a profile was calibrated on."""
-        techniques = ",".join(f"{t.name}{t.version}" for t in self.techniques)
-        shape = f"{self.data.channels}x{self.data.resolution}"
-        return f"{self.space.name}{self.space.version}/{shape}/{techniques}"
+        return self.candidates.domain
 
     @property
     def samples(self) -> int:
@@ -141,15 +140,24 @@ class Session:
         """Use the study's profile of this target, or the one kept on this machine, or calibrate one and keep it."""
         profile = self._stored_profile(stored, progress)
         if profile is None:
-            profile = self._kept_profile(progress)
-            if profile is None:
-                profile = self.calibrate(self.config.calibration_seconds, progress)
-                try:
-                    profile.keep()
-                except UserError as error:  # the study holds it anyhow
-                    progress.warn(str(error))
+            profile = self._kept_profile(progress) or self._fresh_profile(progress)
             stored.tables.add_calibration(self.target_key, self.domain, profile.to_json())
-        self.use_profile(profile)
+        self.use_profile(profile, stored)
+        return profile
+
+    def recalibrate(self, stored: StoredStudy, progress: Progress) -> Profile:
+        """Replace the profile by a new one, here, in the study and on this machine. Raises like `calibrate`."""
+        profile = self._fresh_profile(progress)
+        stored.tables.add_calibration(self.target_key, self.domain, profile.to_json())
+        self.use_profile(profile, stored)
+        return profile
+
+    def _fresh_profile(self, progress: Progress) -> Profile:
+        profile = self.calibrate(self.config.calibration_seconds, progress)
+        try:
+            profile.keep()
+        except UserError as error:  # the study holds it anyhow
+            progress.warn(str(error))
         return profile
 
     def _stored_profile(self, stored: StoredStudy, progress: Progress) -> Profile | None:
@@ -168,38 +176,27 @@ class Session:
             progress.warn(f"the latency profile kept on this machine is not used: {error}")
             return None
 
-    def use_profile(self, profile: Profile) -> None:
+    def use_profile(self, profile: Profile, stored: StoredStudy) -> None:
+        """Predict with this profile from now on, and remember its predictions in the study's database."""
         hooks = self.registry.hooks
         if hooks.get_plugin(PREDICTOR_NAME) is not None:
             hooks.unregister(name=PREDICTOR_NAME)
         hooks.register(ProfilePredictor(profile, self.target), PREDICTOR_NAME)
+        key = profile_key(profile, self.registry)
+        self.predictions = StoredPredictions(stored.tables, self.target_key, profile, key)
+
+    def predict(self, path: Path) -> Prediction | None:
+        """What the profile in use says of an ONNX file, or said of it before."""
+        return predict(self.registry, onnx.load(path), path, self.target, self.predictions)
 
     def calibrate(self, budget_s: float, progress: Progress) -> Profile:
-        """A profile of the target from random candidates of this space, with their techniques."""
-        progress.phase(f"Calibrating latency on {self.target.name} (at most {budget_s:.0f} s)")
-        with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
-            profile = calibrate(
-                self.target,
-                self.random_network,
-                budget_s=budget_s,
-                progress=progress.calibrated,
-                work_dir=Path(folder),
-            )
-        error = profile.error
-        progress.say(
-            f"calibrated on {error.networks} networks; held-out error {error.median:.1%} (median), "
-            f"{error.q90:.1%} (90 % quantile)"
-        )
-        return replace(profile, domain=self.domain)
+        """A profile of the target from random candidates of this space, with their techniques, for these images."""
+        return calibrated(self.target, self.candidates, self.domain, budget_s, progress)
 
-    def random_network(self, index: int) -> onnx.ModelProto:
-        """The `index`-th random candidate of the search's own distribution, with random weights."""
-        spec = suggest_spec(RandomTrial(CALIBRATION_SEED + index), self.space, self.techniques)
-        with self.context() as context:
-            graph = produce(self.registry, spec, replace(context, trained=False), self.config.train).graph
-        if graph is None:
-            raise InvalidCandidate(f"random candidate {index} has no graph")
-        return graph
+    @property
+    def candidates(self) -> RandomCandidates:
+        """Random candidates of the search's own distribution."""
+        return RandomCandidates(self.registry, self.space, self.techniques, self.config, self.target, self.data)
 
     # --- the teacher
 

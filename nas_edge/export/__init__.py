@@ -1,6 +1,6 @@
 """From a torch model to an ONNX file, and that file's accuracy in ONNX Runtime."""
 
-from nas_edge.export.onnx_file import describe, export_onnx, read_model, save_model, sha256_of
+from nas_edge.export.onnx_file import describe, export_onnx, save_model, sha256_of
 from nas_edge.export.runtime import accuracy, check_parity, logits, session
 
 __all__ = [
@@ -9,7 +9,6 @@ __all__ = [
     "describe",
     "export_onnx",
     "logits",
-    "read_model",
     "save_model",
     "session",
     "sha256_of",

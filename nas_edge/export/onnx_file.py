@@ -13,7 +13,7 @@ import onnx
 import torch
 from torch import nn
 
-from nas_edge.errors import ExportError, ModelError
+from nas_edge.errors import ExportError
 
 OPSET = 17
 
@@ -67,18 +67,6 @@ def save_model(model: onnx.ModelProto, path: Path) -> None:
 def sha256_of(path: Path) -> str:
     """What a file is known by: 64 hex digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def read_model(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file. Raises `ModelError` with the path where it is not one."""
-    try:
-        model = onnx.load_model(path, load_external_data=False)
-        onnx.checker.check_model(model)
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from None
-    except Exception as error:
-        raise ModelError(f"{path} is not an ONNX model: {_first_line(error)}") from None
-    return model
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,145 +1,184 @@
-"""Fits the latency model to whole networks that were measured, and says how wrong it is on others."""
+"""Fits the latency model to whole networks that were measured.
+
+Prices come first (`prices.fit_prices`). What they leave is the sum of three Gaussian processes, learnt together from
+the networks' totals (Rasmussen and Williams 2006, chapters 2 and 5; additive kernels as in Duvenaud et al. 2011):
+other prices, shares of a kernel's time that vary smoothly with its sizes, and shares of the network's time that vary
+smoothly with what it is made up of. Errors are relative: a network's row is divided by its latency.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
-from scipy.optimize import nnls
 
-from nas_edge.latency.graph import FEATURES, Work
-from nas_edge.latency.model import Correction, LatencyModel, network_features
+from nas_edge.latency.graph import Work
+from nas_edge.latency.model import (
+    SHAPE_SCALE,
+    Array,
+    LatencyModel,
+    NetworkCorrection,
+    ShapeCorrection,
+    alike,
+    make_up,
+)
+from nas_edge.latency.networks import Kind, Networks
+from nas_edge.latency.prices import fit_prices
 
-Array = npt.NDArray[np.float64]
+CONSTANT = 0.3  # of the shapes' variance: what all kernels of a kind have in common
+SMALLEST_PART = 0.02  # of a network's time: how far a price near 0 may move
+CENTRES = 40  # of a kind's shapes that are stored
 FOLDS = 5
-INNER_FOLDS = 3
-SHRINKAGE = 0.003  # towards the roofline, per network
-CORRECTION_RIDGE = 0.3  # per network, on standardised features
-GAIN = 0.97  # a correction has to lower the cross-validated error to this share to be worth its freedom
+OUTLIER = 3.0  # standard errors
+MOST_LOSS = 0.15  # of one network: no single one decides
 
 
 @dataclass(frozen=True)
-class HeldOutError:
-    """Relative errors |predicted / measured - 1| on networks that the model was not fitted on."""
+class Spreads:
+    """Prior standard deviations, as shares: of a price, of a kernel's time, of a network's time; and the noise."""
 
-    median: float
-    q90: float
-    within5: float
-    within10: float
-    networks: int
+    prices: float
+    shapes: float
+    network: float
+    noise: float
 
-    @classmethod
-    def of(cls, errors: Array) -> HeldOutError:
-        size = np.abs(errors)
-        return cls(
-            median=float(np.median(size)),
-            q90=float(np.quantile(size, 0.9)),
-            within5=float(np.mean(size <= 0.05)),
-            within10=float(np.mean(size <= 0.10)),
-            networks=len(size),
+
+# From many exact measurements to few rough ones.
+CHOICES = (
+    Spreads(prices=0.3, shapes=0.3, network=0.1, noise=0.02),
+    Spreads(prices=0.1, shapes=0.3, network=0.1, noise=0.03),
+    Spreads(prices=0.03, shapes=0.05, network=0.1, noise=0.03),
+)
+
+
+def fit(
+    works: Sequence[Work], latency_ms: Sequence[float] | Array, earlier: LatencyModel | None = None
+) -> tuple[LatencyModel, Array]:
+    """The model of measured networks, and its signed relative errors in cross-validation.
+
+    Each error is of a model fitted without that network, with the prior spreads that predict such networks best.
+    `earlier` is the model of a similar device: prices are shrunk towards its own, times how much slower this one is.
+    """
+    networks, measured = Networks(works), np.asarray(latency_ms, dtype=float)
+    fold = np.random.default_rng(0).permutation(len(works)) % FOLDS
+    errors = np.zeros((len(CHOICES), len(works)))
+    for held in range(FOLDS):
+        kept, left = np.flatnonzero(fold != held).tolist(), np.flatnonzero(fold == held).tolist()
+        fitted = _Fit(Networks([works[i] for i in kept]), measured[kept], earlier)
+        for row, spreads in zip(errors, CHOICES, strict=True):
+            model = fitted.model(spreads)
+            row[left] = [model.latency_ms(works[i]) / measured[i] - 1 for i in left]
+    best = int(np.argmin(np.minimum(np.abs(errors), MOST_LOSS).mean(axis=1)))
+    return _Fit(networks, measured, earlier).model(CHOICES[best]), errors[best]
+
+
+class _Fit:
+    """The covariances of all networks, and what follows from them."""
+
+    def __init__(self, networks: Networks, measured_ms: Array, earlier: LatencyModel | None) -> None:
+        self.networks, self.measured = networks, measured_ms
+        self.prices = fit_prices(networks, measured_ms, earlier)
+        self.priced = np.maximum(networks.amounts @ self.prices, 1e-6)
+        self.price_spread = self._price_spread()
+        self.kinds = tuple(kind.name for kind in networks.kinds)
+        self.points = np.array([self._point(work) for work in networks.works])
+        self.shapes = [self._shapes(kind) for kind in networks.kinds]
+        rows = networks.amounts * self.price_spread / measured_ms[:, None]
+        share = self.priced / measured_ms
+        self.by_prices = rows @ rows.T
+        self.by_network = alike(self.points, self.points, 1.0) * share[:, None] * share[None]
+        self.by_shapes = np.zeros_like(self.by_prices)
+        for unique, parts in self.shapes:
+            self.by_shapes += parts @ (alike(unique, unique, SHAPE_SCALE) + CONSTANT) @ parts.T
+
+    def _price_spread(self) -> Array:
+        """How far each price may move: a price itself, or what makes up a small part of a network's time."""
+        amounts = self.networks.amounts
+        parts = np.where(amounts > 0, amounts / self.priced[:, None], np.nan)
+        typical = np.array([np.nanmedian(column) for column in parts.T])
+        spread: Array = np.maximum(self.prices, SMALLEST_PART / np.maximum(typical, 1e-12))
+        return spread
+
+    def _point(self, work: Work) -> Array:
+        model = self._plain()
+        priced = np.array([model.priced_ms(k) for k in work.kernels])
+        return make_up(self.kinds, [k.kind for k in work.kernels], priced, model.base_ms)
+
+    def _plain(self) -> LatencyModel:
+        return LatencyModel(float(self.prices[0]), self.networks.by_name(self.prices))
+
+    def _shapes(self, kind: Kind) -> tuple[Array, Array]:
+        """The distinct shapes of a kind, and what share of each network's time they are priced at."""
+        unique, place = np.unique(np.round(kind.logs, 3), axis=0, return_inverse=True)
+        parts = np.zeros((len(self.networks.works), len(unique)))
+        np.add.at(parts, (kind.network, place.ravel()), kind.amounts @ self.prices[list(kind.columns)])
+        return unique, parts / self.measured[:, None]
+
+    def model(self, spreads: Spreads) -> LatencyModel:
+        """The posterior mean, after more noise for networks that the others contradict."""
+        noise = np.ones(len(self.measured))
+        errors, expected = self._left_out(spreads, noise)
+        noise = np.maximum(1.0, np.abs(errors) / expected / OUTLIER) ** 2
+        return self._posterior(spreads, noise)
+
+    def _covariance(self, spreads: Spreads, noise: Array) -> Array:
+        covariance: Array = (
+            spreads.prices**2 * self.by_prices
+            + spreads.shapes**2 * self.by_shapes
+            + spreads.network**2 * self.by_network
+            + np.diag((spreads.noise * noise) ** 2)
+        )
+        return covariance
+
+    @property
+    def _missing(self) -> Array:
+        """What the prices leave, as a share of each network's time."""
+        missing: Array = 1 - self.priced / self.measured
+        return missing
+
+    def _left_out(self, spreads: Spreads, noise: Array) -> tuple[Array, Array]:
+        """The error of each network when the others predict it, and its standard error (equation 5.12)."""
+        inverse = np.linalg.inv(self._covariance(spreads, noise))
+        precision = np.diag(inverse)
+        return (inverse @ self._missing) / precision, 1 / np.sqrt(precision)
+
+    def _posterior(self, spreads: Spreads, noise: Array) -> LatencyModel:
+        weights = np.linalg.solve(self._covariance(spreads, noise), self._missing)
+        shifts = (
+            spreads.prices**2 * self.price_spread**2 * ((self.networks.amounts / self.measured[:, None]).T @ weights)
+        )
+        corrections = {
+            kind.name: _condensed(unique, spreads.shapes**2 * (parts.T @ weights), parts.sum(axis=0))
+            for kind, (unique, parts) in zip(self.networks.kinds, self.shapes, strict=True)
+        }
+        network = NetworkCorrection(self.kinds, self.points, spreads.network**2 * weights * self.priced / self.measured)
+        return replace(
+            self._plain(),
+            base_shift_ms=float(shifts[0]),
+            shifts=self.networks.by_name(shifts),
+            shapes=corrections,
+            network=network,
         )
 
 
-def fit(works: Sequence[Work], latency_ms: Sequence[float] | Array) -> LatencyModel:
-    """The model of measured networks; whether it has a correction is decided by cross-validation."""
-    measured = np.asarray(latency_ms, dtype=float)
-    plain = _loss(cross_errors(works, measured, fit_sum, INNER_FOLDS))
-    corrected = _loss(cross_errors(works, measured, fit_corrected, INNER_FOLDS))
-    return (fit_corrected if corrected < GAIN * plain else fit_sum)(works, measured)
+def _condensed(unique: Array, weights: Array, parts: Array) -> ShapeCorrection:
+    """The same correction by few centres, which are spread over the shapes; it is exact where there are no more."""
+    values = alike(unique, unique, SHAPE_SCALE) @ weights
+    chosen = _spread_out(unique, CENTRES)
+    bumps = alike(unique, unique[chosen], SHAPE_SCALE)
+    importance = np.sqrt(parts / max(float(parts.max(initial=0.0)), 1e-12) + 1e-3)[:, None]
+    rows = np.vstack([bumps * importance, 1e-3 * np.eye(len(chosen))])
+    target = np.concatenate([values * importance[:, 0], np.zeros(len(chosen))])
+    condensed = np.linalg.lstsq(rows, target, rcond=None)[0]
+    return ShapeCorrection(CONSTANT * float(weights.sum()), unique[chosen], condensed)
 
 
-def held_out_errors(works: Sequence[Work], latency_ms: Sequence[float] | Array) -> Array:
-    """Signed relative errors of `fit` in cross-validation. Whether to correct is decided anew inside each fold."""
-    return cross_errors(works, np.asarray(latency_ms, dtype=float), fit)
-
-
-def cross_errors(
-    works: Sequence[Work], measured: Array, fitting: Callable[[Sequence[Work], Array], LatencyModel], folds: int = FOLDS
-) -> Array:
-    """Signed relative errors where each network is predicted by a model fitted on the other folds."""
-    fold = np.random.default_rng(0).permutation(len(works)) % folds
-    errors = np.zeros(len(works))
-    for held in range(folds):
-        kept = np.flatnonzero(fold != held).tolist()
-        model = fitting([works[i] for i in kept], measured[kept])
-        for i in np.flatnonzero(fold == held).tolist():
-            errors[i] = model.latency_ms(works[i]) / measured[i] - 1
-    return errors
-
-
-def _loss(errors: Array) -> float:
-    """Between the median and the tail: the mean error with each one bounded, so that no single network decides."""
-    return float(np.mean(np.minimum(np.abs(errors), 0.3)))
-
-
-def fit_sum(works: Sequence[Work], measured: Array, *, shrinkage: float = SHRINKAGE) -> LatencyModel:
-    """Non-negative least squares in relative error, shrunk towards a roofline.
-
-    The roofline has one price per feature for float, plain-channel and int8 kernels each; it speaks where a kind was
-    seen too rarely to be told apart. A second pass gives less weight to networks that fit badly: their measurement
-    was disturbed more often than not.
-    """
-    kinds = sorted({k.kind for w in works for k in w.kernels})
-    matrix = design(works, kinds)
-    groups = [_group(kind) for kind in kinds]
-    spread = _spread(groups)
-    weights = 1 / measured
-    prior = spread @ nnls((matrix @ spread) * weights[:, None], np.ones(len(works)))[0]
-    solution = prior
-    for _ in range(2):
-        rows = matrix * weights[:, None]
-        ridge = np.diag(np.sqrt(shrinkage * np.sum(rows**2, axis=0)) + 1e-9)
-        solution = nnls(np.vstack([rows, ridge]), np.concatenate([weights * measured, ridge @ prior]))[0]
-        residual = np.abs(matrix @ solution / measured - 1)
-        typical = max(float(np.median(residual)), 1e-3)
-        weights = np.minimum(1.0, 3 * typical / np.maximum(residual, 1e-9)) / measured
-    table = solution[1:].reshape(len(kinds), len(FEATURES))
-    return LatencyModel(float(solution[0]), {k: tuple(map(float, row)) for k, row in zip(kinds, table, strict=True)})
-
-
-def design(works: Sequence[Work], kinds: Sequence[str]) -> Array:
-    """`[networks, 1 + kinds * features]`: a one for the base, then the summed features of each kind."""
-    column = {kind: i for i, kind in enumerate(kinds)}
-    sums = np.zeros((len(works), len(kinds), len(FEATURES)))
-    for row, work in zip(sums, works, strict=True):
-        for kernel in work.kernels:
-            row[column[kernel.kind]] += kernel.features
-    return np.hstack([np.ones((len(works), 1)), sums.reshape(len(works), -1)])
-
-
-def _group(kind: str) -> str:
-    prefix = kind.partition(".")[0]
-    return prefix if prefix in ("int8", "plain") else "float"
-
-
-def _spread(groups: Sequence[str]) -> Array:
-    """`[1 + kinds * features, 1 + groups * features]`: which price of the roofline each coefficient starts from."""
-    names = sorted(set(groups))
-    count = len(FEATURES)
-    spread = np.zeros((1 + len(groups) * count, 1 + len(names) * count))
-    spread[0, 0] = 1
-    for i, group in enumerate(groups):
-        for j in range(count):
-            spread[1 + i * count + j, 1 + names.index(group) * count + j] = 1
-    return spread
-
-
-def fit_corrected(works: Sequence[Work], measured: Array) -> LatencyModel:
-    """The sum, and a ridge regression of what it misses on whole-network features.
-
-    It learns from residuals of networks that the sum was not fitted on: those of its own networks are too small.
-    """
-    errors = cross_errors(works, measured, fit_sum, INNER_FOLDS)
-    model = fit_sum(works, measured)
-    rows = [network_features(w, model.base_ms, [model.kernel_ms(k) for k in w.kernels]) for w in works]
-    names = sorted({name for row in rows for name in row})
-    values = np.array([[row.get(name, 0.0) for name in names] for row in rows])
-    means, scales = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-9)
-    target = np.clip(-np.log1p(np.maximum(errors, -0.9)), -0.5, 0.5)
-    standard = (values - means) / scales
-    gram = standard.T @ standard + CORRECTION_RIDGE * len(works) * np.eye(len(names))
-    weights = np.linalg.solve(gram, standard.T @ (target - target.mean()))
-    by_name = [dict(zip(names, map(float, v), strict=True)) for v in (weights, means, scales)]
-    return LatencyModel(model.base_ms, model.coefficients, Correction(float(target.mean()), *by_name))
+def _spread_out(points: Array, count: int) -> list[int]:
+    """Indices of points far from each other: each next one is the farthest from those chosen (Gonzalez 1985)."""
+    chosen = [0]
+    distance = ((points - points[0]) ** 2).sum(axis=1)
+    while len(chosen) < min(count, len(points)):
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+    return chosen

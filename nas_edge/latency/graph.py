@@ -21,9 +21,9 @@ import onnx
 
 from nas_edge.errors import ModelError
 from nas_edge.latency.operators import HANDLERS
-from nas_edge.latency.walk import FEATURES, KernelWork, Walk
+from nas_edge.latency.walk import KernelWork, Walk
 
-__all__ = ["FEATURES", "KernelWork", "Work", "kernels_of", "load_graph", "parameter_count", "total_macs"]
+__all__ = ["KernelWork", "Work", "kernels_of", "load_graph", "parameter_count", "total_macs"]
 
 
 @dataclass(frozen=True)

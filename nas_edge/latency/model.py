@@ -1,76 +1,229 @@
-"""The latency model: a sum over kernels, and a correction by what the whole network is like."""
+"""The latency model: a price for each amount of work, and what kernels and whole networks are known to differ by."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
-from nas_edge.latency.graph import KernelWork, Work
+import numpy as np
+import numpy.typing as npt
 
-MAX_CORRECTION = 0.3  # of the logarithm: a correction mends, it does not decide
+from nas_edge.latency.graph import Work
+from nas_edge.latency.walk import KernelWork
+
+Array = npt.NDArray[np.float64]
+SHAPE_SCALE = 4.0  # octaves of a size within which kernels of one kind are alike
+NETWORK_SCALE = 1.0  # of the square roots of the kinds' shares of the time
+LOG_SCALE = 2.0  # of the logarithm of the latency, beside these shares
+LEAST = 0.2  # a kernel costs at least this part of what its work is priced at
 
 
 @dataclass(frozen=True)
-class Correction:
-    """A linear model of the logarithm of measured over summed latency, on standardised whole-network features.
+class ShapeCorrection:
+    """What kernels of one kind differ by from their price, as a share of it, over the logarithms of their sizes.
 
-    `weights`, `means` and `scales` hold one value a feature, by its name.
+    A constant, and a sum of Gaussian bumps at `centres` `[points, sizes]` with `weights` `[points]`.
     """
 
-    intercept: float
-    weights: Mapping[str, float]
-    means: Mapping[str, float]
-    scales: Mapping[str, float]
+    constant: float
+    centres: Array
+    weights: Array
 
-    def factor(self, features: Mapping[str, float]) -> float:
-        """What the sum is multiplied by."""
-        log = self.intercept
-        for name, weight in self.weights.items():
-            log += weight * (features.get(name, 0.0) - self.means[name]) / self.scales[name]
-        return math.exp(max(-MAX_CORRECTION, min(MAX_CORRECTION, log)))
+    def at(self, logs: Array) -> Array:
+        """The share for kernels `[kernels, sizes]`, and nothing outside what was measured but the constant."""
+        return self.constant + alike(logs, self.centres, SHAPE_SCALE) @ self.weights
+
+    def novelty(self, logs: Array) -> Array:
+        """0 for kernels like those measured, up to 1 for quite other ones."""
+        near = alike(logs, self.centres, SHAPE_SCALE).max(axis=1, initial=0.0)
+        novelty: Array = np.sqrt(np.maximum(1 - near**2, 0))
+        return novelty
+
+
+@dataclass(frozen=True)
+class NetworkCorrection:
+    """What networks differ by from the sum of their kernels, as a share of it, by the make-up of their time.
+
+    Gaussian bumps at `points` `[networks, 1 + kinds]`: the logarithm of the latency, and the square roots of the
+    shares of `kinds`.
+    """
+
+    kinds: tuple[str, ...]
+    points: Array
+    weights: Array
+
+    def at(self, make_up: Array) -> float:
+        return float(alike(make_up[None], self.points, 1.0)[0] @ self.weights)
+
+    def novelty(self, make_up: Array) -> float:
+        return math.sqrt(max(0.0, 1 - float(alike(make_up[None], self.points, 1.0).max(initial=0.0)) ** 2))
+
+
+@dataclass(frozen=True)
+class Times:
+    """A predicted network: the time of a run without any kernel, that of each kernel, and how unlike the calibrated
+    networks it is, 0 to 1: the time-weighted novelty of its kernels' shapes, and that of its make-up."""
+
+    base_ms: float
+    kernels_ms: tuple[float, ...]
+    shape_novelty: float
+    network_novelty: float
+
+    @property
+    def total_ms(self) -> float:
+        return self.base_ms + sum(self.kernels_ms)
 
 
 @dataclass(frozen=True)
 class LatencyModel:
-    """ms = (base + sum over kernels of coefficients[kind] . features) * correction.
+    """`base_ms` and prices in ms per unit of a feature, by kind and feature; `shifts` correct prices (and `base`).
 
-    A kind that is not in `coefficients` costs an unknown time: `unknown` names it, and the sum leaves it out.
+    A kind without prices costs an unknown time: `unknown` names it, and the sum leaves it out.
     """
 
     base_ms: float
-    coefficients: Mapping[str, tuple[float, ...]]
-    correction: Correction | None = None
+    prices: Mapping[str, Mapping[str, float]]
+    base_shift_ms: float = 0.0
+    shifts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    shapes: Mapping[str, ShapeCorrection] = field(default_factory=dict)
+    network: NetworkCorrection | None = None
 
-    def kernel_ms(self, kernel: KernelWork) -> float:
-        """The time of one kernel before the correction; 0 for an unknown kind."""
-        coefficients = self.coefficients.get(kernel.kind)
-        if coefficients is None:
-            return 0.0
-        return sum(c * f for c, f in zip(coefficients, kernel.features, strict=True))
+    def priced_ms(self, kernel: KernelWork) -> float:
+        """The time of one kernel by its price alone; 0 for an unknown kind."""
+        return _cost(self.prices.get(kernel.kind, {}), kernel)
 
-    def times_ms(self, work: Work) -> tuple[float, list[float]]:
-        """The base and the time of each kernel in ms, corrected: they add up to the latency."""
-        times = [self.kernel_ms(kernel) for kernel in work.kernels]
-        factor = 1.0
-        if self.correction is not None:
-            factor = self.correction.factor(network_features(work, self.base_ms, times))
-        return self.base_ms * factor, [t * factor for t in times]
+    def times(self, work: Work) -> Times:
+        """The time of each kernel: they add up to the latency."""
+        priced = np.array([self.priced_ms(k) for k in work.kernels])
+        shifted = np.array([_cost(self.shifts.get(k.kind, {}), k) for k in work.kernels])
+        shares, novelties = self._by_shape(work.kernels)
+        parts = np.concatenate([[self.base_ms + self.base_shift_ms], priced * (1 + shares) + shifted])
+        plain = max(self.base_ms + float(priced.sum()), 1e-6)
+        total, unlike = float(parts.sum()), 0.0
+        if self.network is not None:
+            point = make_up(self.network.kinds, [k.kind for k in work.kernels], priced, self.base_ms)
+            total += self.network.at(point) * plain
+            unlike = self.network.novelty(point)
+        total = max(total, LEAST * plain)
+        # A single part can come out below 0, which only the sum makes up for.
+        parts = np.maximum(parts, LEAST * np.concatenate([[self.base_ms], priced]) + 1e-9)
+        parts *= total / parts.sum()
+        return Times(float(parts[0]), tuple(map(float, parts[1:])), float(priced @ novelties) / plain, unlike)
+
+    def _by_shape(self, kernels: Sequence[KernelWork]) -> tuple[Array, Array]:
+        """The correction of each kernel as a share of its price, and how unlike the measured ones it is."""
+        shares, novelties = np.zeros(len(kernels)), np.zeros(len(kernels))
+        by_kind: dict[str, list[int]] = {}
+        for index, kernel in enumerate(kernels):
+            by_kind.setdefault(kernel.kind, []).append(index)
+        for kind, places in by_kind.items():
+            if correction := self.shapes.get(kind):
+                logs = np.log2([kernels[i].dims for i in places])
+                shares[places] = correction.at(logs)
+                novelties[places] = correction.novelty(logs)
+        return shares, novelties
 
     def latency_ms(self, work: Work) -> float:
-        base, times = self.times_ms(work)
-        return base + sum(times)
+        return self.times(work).total_ms
 
     def unknown(self, work: Work) -> tuple[str, ...]:
         """The kinds of kernel that were never calibrated."""
-        return tuple(sorted({k.kind for k in work.kernels} - self.coefficients.keys()))
+        return tuple(sorted({k.kind for k in work.kernels} - self._kinds))
+
+    @cached_property
+    def _kinds(self) -> frozenset[str]:
+        return frozenset(self.prices)
+
+    def to_json(self) -> dict[str, Any]:
+        shapes = {
+            kind: {"constant": _rounded(s.constant), "centres": _rounded(s.centres), "weights": _rounded(s.weights)}
+            for kind, s in sorted(self.shapes.items())
+        }
+        network = self.network
+        return {
+            "base_ms": self.base_ms,
+            "base_shift_ms": self.base_shift_ms,
+            "prices": {kind: dict(prices) for kind, prices in sorted(self.prices.items())},
+            "shifts": {kind: dict(prices) for kind, prices in sorted(self.shifts.items())},
+            "shapes": shapes,
+            "network": None
+            if network is None
+            else {
+                "kinds": list(network.kinds),
+                "points": _rounded(network.points),
+                "weights": _rounded(network.weights),
+            },
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> LatencyModel:
+        """Raises KeyError, TypeError or ValueError where it is not what `to_json` wrote."""
+        shapes = {}
+        for kind, stored in value["shapes"].items():
+            centres, weights = _matrix(stored["centres"], 2), _matrix(stored["weights"], 1)
+            if len(centres) != len(weights):
+                raise ValueError(f"the shapes of {kind} have {len(centres)} centres and {len(weights)} weights")
+            shapes[kind] = ShapeCorrection(_finite(stored["constant"]), centres, weights)
+        network = None
+        if (stored := value["network"]) is not None:
+            kinds, points = tuple(map(str, stored["kinds"])), _matrix(stored["points"], 2)
+            weights = _matrix(stored["weights"], 1)
+            if points.shape != (len(weights), 1 + len(kinds)):
+                raise ValueError("the tables of the network's correction do not fit together")
+            network = NetworkCorrection(kinds, points, weights)
+        return cls(
+            base_ms=_price(value["base_ms"]),
+            prices={kind: {n: _price(p) for n, p in row.items()} for kind, row in value["prices"].items()},
+            base_shift_ms=_finite(value["base_shift_ms"]),
+            shifts={kind: {n: _finite(p) for n, p in row.items()} for kind, row in value["shifts"].items()},
+            shapes=shapes,
+            network=network,
+        )
 
 
-def network_features(work: Work, base_ms: float, times_ms: Sequence[float]) -> dict[str, float]:
-    """What a correction may look at: the summed latency, the number of kernels, and each kind's share of the time."""
-    total = max(base_ms + sum(times_ms), 1e-6)
-    features = {"log_ms": math.log(total), "log_kernels": math.log(1 + len(work.kernels))}
-    for kernel, ms in zip(work.kernels, times_ms, strict=True):
-        name = f"share.{kernel.kind}"
-        features[name] = features.get(name, 0.0) + ms / total
-    return features
+def alike(a: Array, b: Array, scale: float) -> Array:
+    """`exp(-|a - b|^2 / (2 scale^2))` of each row of `a` with each of `b`: `[rows of a, rows of b]`."""
+    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * a @ b.T
+    likeness: Array = np.exp(-np.maximum(squares, 0) / (2 * scale**2))
+    return likeness
+
+
+def make_up(kinds: Sequence[str], of: Sequence[str], times_ms: Array, base_ms: float) -> Array:
+    """A network's point: `[1 + kinds]`, scaled so that a distance of 1 is as far as networks are alike."""
+    total = max(base_ms + float(times_ms.sum()), 1e-6)
+    column = {kind: i for i, kind in enumerate(kinds)}
+    shares = np.zeros(len(kinds))
+    for kind, ms in zip(of, times_ms, strict=True):
+        if kind in column:
+            shares[column[kind]] += ms / total
+    return np.concatenate([[math.log(total) / LOG_SCALE], np.sqrt(shares)]) / NETWORK_SCALE
+
+
+def _cost(prices: Mapping[str, float], kernel: KernelWork) -> float:
+    return sum(prices.get(name, 0.0) * amount for name, amount in kernel.features.items())
+
+
+def _rounded(values: Array | float) -> Any:
+    return np.vectorize(lambda v: float(f"{v:.6g}"))(values).tolist() if np.size(values) else []
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
+    return float(value)
+
+
+def _price(value: Any) -> float:
+    if _finite(value) < 0:
+        raise ValueError(f"{value!r} is not a price of 0 or more")
+    return float(value)
+
+
+def _matrix(value: Any, axes: int) -> Array:
+    array = np.array(value, dtype=float)
+    if array.ndim != axes or not np.isfinite(array).all():
+        raise ValueError(f"a table is not of finite numbers with {axes} axes")
+    return array

@@ -5,131 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from nas_edge.latency.convolutions import convolution, product
 from nas_edge.latency.walk import BLOCK, BLOCKED, CHANNELS_LAST, PLAIN, Node, Walk
 
 Handler = Callable[[Walk, Node], None]
 SMALL_INTEGERS = 64  # a shape computation, not a tensor of images
-PLAIN_ACTIVATIONS = frozenset(("Relu", "Clip", "HardSigmoid", "Sigmoid", "Tanh", "LeakyRelu"))
-BLOCKED_ACTIVATIONS = PLAIN_ACTIVATIONS | {"HardSwish"}
-
-
-def _up(channels: int) -> int:
-    return -(-channels // BLOCK) * BLOCK
-
-
-def _kind(group: int, channels: int, filters: int, kernel: tuple[int, ...], pixels: int) -> str:
-    if group == 1:
-        if pixels == 1:
-            return "vector"  # a product with one column: bound by reading the weights
-        return "pointwise" if math.prod(kernel) == 1 else "dense"
-    return "depthwise" if group == channels == filters else "grouped"
-
-
-def convolution(walk: Walk, node: Node) -> None:
-    """Conv and its int8 forms; weights `[filters, channels / group, *kernel]`."""
-    scheme = node.op in ("QLinearConv", "ConvInteger")
-    image = walk.source(node, node.inputs[0])
-    weight = node.inputs[3 if node.op == "QLinearConv" else 1]
-    filters, group_channels, *kernel = walk.shape(weight)
-    channels = walk.shape(image)[1]
-    group = channels // group_channels
-    pixels = math.prod(walk.shape(node.outputs[0])[2:]) * walk.shape(node.outputs[0])[0]
-    kind = _kind(group, channels, filters, tuple(kernel), pixels)
-    taps = math.prod(kernel)
-    macs = pixels * filters * group_channels * taps
-    if node.quantized or scheme:
-        walk.take(image, CHANNELS_LAST)
-        weight_bytes = filters * group_channels * taps
-        traffic = walk.kilobytes(image) + _output_elements(walk, node) / 1024
-        walk.emit(
-            node.name,
-            f"int8.{kind}",
-            macs=macs,
-            computed_macs=pixels * taps * _up(filters) * (1 if kind == "depthwise" else group_channels),
-            kilobytes=traffic,
-            weight_kilobytes=weight_bytes / 1024,
-            taps=pixels * taps,
-        )
-        walk.give(node, CHANNELS_LAST)
-        return
-    blocked = len(kernel) == 2 and weight in walk.constants and _runs_blocked(kind, channels, group_channels, filters)
-    layout = BLOCKED if blocked else PLAIN
-    direct = blocked and group == 1 and channels < BLOCK  # reads plain channels itself
-    walk.take(image, PLAIN if direct else layout)
-    _absorb_followers(walk, node, layout)
-    computed = macs
-    if blocked:
-        # In a depthwise convolution a padded channel costs once, in a dense one against every other.
-        inner = 1 if kind == "depthwise" else group_channels if direct or kind == "grouped" else _up(group_channels)
-        computed = pixels * _up(filters) * inner * taps
-    walk.emit(
-        node.name,
-        ("stem" if direct and kind != "vector" else kind) if blocked else f"plain.{kind}",
-        macs=macs,
-        computed_macs=computed,
-        kilobytes=walk.kilobytes(image, node.outputs[0]),
-        weight_kilobytes=walk.kilobytes(weight) if weight in walk.types else filters * group_channels * taps / 256,
-        taps=pixels * taps,
-    )
-    walk.give(node, layout)
-
-
-def _runs_blocked(kind: str, channels: int, group_channels: int, filters: int) -> bool:
-    """ONNX Runtime's conditions for its blocked convolutions (NchwcTransformer::TransformConv)."""
-    if kind == "grouped":
-        group = channels // group_channels
-        return group_channels % BLOCK == 0 and (filters // group) % BLOCK == 0
-    return channels % 4 == 0 or (kind != "depthwise" and channels < BLOCK)
-
-
-def _absorb_followers(walk: Walk, node: Node, layout: str) -> None:
-    walk.absorb(node, ("BatchNormalization",))
-    activations = BLOCKED_ACTIVATIONS if layout == BLOCKED else PLAIN_ACTIVATIONS
-    if walk.absorb(node, activations):
-        return
-    add = walk.sole_consumer(node.ends[0])
-    if add is None or add.op != "Add" or add.quantized:
-        return
-    others = [name for name in add.inputs if name != node.ends[0]]
-    if len(others) != 1 or others[0] in walk.constants or walk.shape(others[0]) != walk.shape(node.outputs[0]):
-        return
-    producer = walk.producers.get(others[0])
-    ready = producer is None or producer.index < node.index
-    if ready and walk.has(others[0], layout) and walk.absorb(node, ("Add",)):
-        walk.absorb(node, activations)
-
-
-def _output_elements(walk: Walk, node: Node) -> int:
-    return sum(walk.types[name].elements for name in node.outputs)
-
-
-def product(walk: Walk, node: Node) -> None:
-    """Gemm and MatMul, float or int8: against weights, or of two computed matrices (`matmul`)."""
-    data = [walk.source(node, name) for name in walk.data_inputs(node)]
-    tensors = [name for name in node.inputs if name in walk.types and len(walk.shape(name)) >= 2]
-    right = tensors[1] if len(tensors) > 1 else tensors[0]
-    for value in data:
-        walk.take(value, PLAIN)
-    left = walk.shape(walk.source(node, node.inputs[0]))
-    depth = left[0] if node.op == "Gemm" and node.attribute("transA", 0) else left[-1]
-    elements = _output_elements(walk, node)
-    static = right in walk.constants
-    size = 1 if node.quantized or node.op in ("MatMulInteger", "QLinearMatMul") else 4
-    walk.emit(
-        node.name,
-        ("int8." if size == 1 else "") + ("gemm" if static else "matmul"),
-        macs=elements * depth,
-        kilobytes=walk.kilobytes(*(v for v in data if v in walk.types)) + elements * size / 1024,
-        weight_kilobytes=walk.types[right].elements * size / 1024 if static else 0.0,
-    )
-    walk.give(node, PLAIN)
 
 
 def _moved_kilobytes(walk: Walk, node: Node) -> float:
     """Activations read and written; a constant operand is read from the cache."""
     sources = [walk.source(node, name) for name in walk.data_inputs(node)]
     size = walk.types[sources[0]].element_bytes if sources and node.quantized else None
-    written = _output_elements(walk, node) * size / 1024 if size else walk.kilobytes(*node.outputs)
+    written = walk.elements(node) * size / 1024 if size else walk.kilobytes(*node.outputs)
     return walk.kilobytes(*sources) + written
 
 
@@ -139,26 +26,45 @@ def _is_bookkeeping(walk: Walk, node: Node) -> bool:
     return output.element_bytes == 8 and output.elements <= SMALL_INTEGERS
 
 
-def moving(kind: str, keeps: frozenset[str] = frozenset((PLAIN,)), passes: float = 1.0) -> Handler:
+def moving(kind: str, keeps: frozenset[str] = frozenset((PLAIN,)), calls: int = 1) -> Handler:
     """A handler for a kernel that is bound by the bytes it moves.
 
-    It works in the layouts that it `keeps` and in plain channels otherwise; `passes` scales the bytes.
+    It works in the layouts that it `keeps` and in plain channels otherwise; ONNX Runtime runs it as `calls` kernels.
     """
 
     def handle(walk: Walk, node: Node) -> None:
         if _is_bookkeeping(walk, node):
-            walk.emit(node.name, "bookkeeping")
+            walk.emit(node.name, "bookkeeping", {}, dims=(1,))
             return
         sources = [walk.source(node, name) for name in walk.data_inputs(node)]
         images = [s for s in sources if len(walk.shape(s)) == 4]
         layout = _common_layout(walk, node, images, keeps)
         for source in sources:
             walk.take(source, layout)
-        name = f"int8.{kind}" if node.quantized and kind not in ("copy", "transpose") else kind
-        walk.emit(node.name, name, kilobytes=passes * _moved_kilobytes(walk, node))
+        name = kind + _broadcast(walk, node, sources)
+        if layout == BLOCKED and len(sources) > 1:
+            walk.origins[node.outputs[0]] = walk.origins.get(sources[0], (sources[0], 0))
+            if walk.vague.intersection(sources):  # equal sides are not known to be equal
+                for end in ("a", "b", "out"):  # so it runs on five axes
+                    walk.emit(f"{node.name}:{end}", "bookkeeping", {}, dims=(1,))
+        name = f"int8.{name}" if node.quantized and kind not in ("copy", "transpose") else name
+        kilobytes = _moved_kilobytes(walk, node)
+        walk.emit(node.name, name, {"kilobytes": kilobytes}, dims=(kilobytes,), calls=calls)
         walk.give(node, layout)
 
     return handle
+
+
+def _broadcast(walk: Walk, node: Node, sources: list[str]) -> str:
+    """How a smaller operand is spread: along channels or space, or a constant; each is another loop."""
+    if node.op not in ("Add", "Mul", "Sub", "Div"):
+        return ""
+    if len(sources) < 2:
+        return ".constant"
+    first, second = (walk.shape(s) for s in sources[:2])
+    if first == second or len(first) != 4 or len(second) != 4:
+        return ""
+    return ".over_channels" if first[1] != second[1] else ".over_space"
 
 
 def _common_layout(walk: Walk, node: Node, images: list[str], keeps: frozenset[str]) -> str:
@@ -184,18 +90,57 @@ def window(walk: Walk, node: Node) -> None:
     layout = wanted if walk.layout(image) == wanted else PLAIN
     walk.take(image, layout)
     taps = math.prod(node.attribute("kernel_shape", [1]))
+    moved = _moved_kilobytes(walk, node)
     walk.emit(
         node.name,
-        "int8.pool" if node.quantized else "pool",
-        computed_macs=_output_elements(walk, node) * taps,
-        kilobytes=_moved_kilobytes(walk, node),
+        ("int8.pool" if node.quantized else "pool") + ("" if layout == wanted else ".plain"),
+        {"mega_macs": walk.elements(node) * taps / 1e6, "kilobytes": moved},
+        dims=(moved, taps),
     )
     walk.give(node, layout)
 
 
 def resize(walk: Walk, node: Node) -> None:
+    """Resize: positions are found for each row and column, then for each pixel a mean of its neighbours."""
+    image = walk.source(node, node.inputs[0])
+    walk.take(image, PLAIN)
+    read, written = walk.elements_of(image), walk.elements(node)
+    sides = walk.shape(node.outputs[0])[2:]
     mode = node.attribute("mode", b"nearest").decode()
-    moving(f"resize.{mode}")(walk, node)
+    work = {
+        "kilo_inputs": read / 1e3,
+        "kilo_outputs": written / 1e3,
+        "kilo_pixels": math.prod(sides) / 1e3,
+        "kilo_sides": sum(sides) / 1e3,
+    }
+    walk.emit(node.name, f"resize.{mode}", work, dims=(written, read))
+    walk.give(node, PLAIN)
+
+
+def softmax(walk: Walk, node: Node) -> None:
+    """Softmax over the last axis: a start for each row, then a pass over it."""
+    source = walk.source(node, node.inputs[0])
+    walk.take(source, PLAIN)
+    columns, elements = walk.shape(source)[-1], walk.elements(node)
+    rows = elements // max(columns, 1)
+    work = {
+        "kilo_rows": rows / 1e3,
+        "mega_vectors": rows * -(-columns // BLOCK) / 1e6,
+        "kilobytes": _moved_kilobytes(walk, node),
+    }
+    walk.emit(node.name, "softmax", work, dims=(rows, columns))
+    walk.give(node, PLAIN)
+
+
+def transpose(walk: Walk, node: Node) -> None:
+    """Transpose; that of the last two axes is taken along by a float product that reads it."""
+    perm = node.attribute("perm")
+    reader = walk.sole_consumer(node.outputs[0])
+    swaps = perm is not None and perm == [*range(len(perm) - 2), len(perm) - 1, len(perm) - 2]
+    if swaps and reader is not None and reader.op == "MatMul" and not reader.quantized:
+        walk.give(node, PLAIN)
+        return
+    moving("transpose")(walk, node)
 
 
 def quantize(walk: Walk, node: Node) -> None:
@@ -204,29 +149,37 @@ def quantize(walk: Walk, node: Node) -> None:
 
 
 def dequantize(walk: Walk, node: Node) -> None:
-    """DequantizeLinear costs only where a float kernel reads it."""
-    readers = walk.consumers.get(node.outputs[0], [])
-    floats = node.outputs[0] in walk.outputs or any(not reader.quantized for reader in readers)
-    if floats:
+    """DequantizeLinear costs only where float kernels read it, and for each of them anew."""
+    readers = [r for r in walk.consumers.get(node.outputs[0], []) if not r.quantized]
+    for _ in range(len(readers) + (node.outputs[0] in walk.outputs)):
         moving("dequantize", frozenset((PLAIN, CHANNELS_LAST)))(walk, node)
-    else:
-        walk.give(node, walk.layout(node.inputs[0]))
+    walk.give(node, walk.layout(node.inputs[0]))
 
 
 def reduce(walk: Walk, node: Node) -> None:
-    """A reduction over space, or over channels: they read memory in other orders."""
-    reduced, image = walk.shape(node.outputs[0]), walk.shape(walk.source(node, node.inputs[0]))
+    """A reduction over space, or over channels: they read memory in other orders, and another way for each operator."""
+    source = walk.source(node, node.inputs[0])
+    reduced, image = walk.shape(node.outputs[0]), walk.shape(source)
     channels = len(image) == 4 and len(reduced) == 4 and reduced[1] != image[1]
-    moving("reduce.channels" if channels else "reduce", frozenset((PLAIN, CHANNELS_LAST)))(walk, node)
+    kind = f"{'reduce' if not channels else node.op.lower() + '.channels'}"
+    if not channels:
+        moving(kind, frozenset((PLAIN, CHANNELS_LAST)))(walk, node)
+        return
+    layout = PLAIN if walk.layout(source) == BLOCKED else walk.layout(source)
+    walk.take(source, layout)
+    work = {"kilo_inputs": walk.elements_of(source) / 1e3, "kilo_outputs": walk.elements(node) / 1e3}
+    name = ("int8." if node.quantized else "") + kind + (".last" if layout == CHANNELS_LAST else "")
+    walk.emit(node.name, name, work, dims=(walk.elements(node), image[1]))
+    walk.give(node, layout)
 
 
 def view(walk: Walk, node: Node) -> None:
     """The same bytes under another shape; only a blocked or channels-last layout has to be undone."""
     for value in walk.data_inputs(node):
         source = walk.source(node, value)
-        if source in walk.types and math.prod(walk.shape(source)[2:]) > 1:
+        if source in walk.types:
             walk.take(source, PLAIN)
-    walk.emit(node.name, "bookkeeping")
+    walk.emit(node.name, "bookkeeping", {}, dims=(1,))
     walk.give(node, PLAIN)
 
 
@@ -243,24 +196,28 @@ def _table() -> dict[str, Handler]:
     groups: list[tuple[Handler, tuple[str, ...]]] = [
         (convolution, ("Conv", "FusedConv", "QLinearConv", "ConvInteger")),
         (product, ("Gemm", "MatMul", "FusedMatMul", "MatMulInteger", "QLinearMatMul")),
-        (moving("elementwise", ANY), ("Add", "Mul", "Sum", "QLinearAdd", "QLinearMul")),
-        (moving("elementwise", UNBLOCKED), ("Sub", "Div", "Max", "Min", "BatchNormalization", "Neg", "Abs", "Sqrt")),
+        (moving("add", ANY), ("Add", "Sum", "QLinearAdd")),
+        (moving("mul", ANY), ("Mul", "QLinearMul")),
+        (moving("sub", UNBLOCKED), ("Sub",)),
+        (moving("div", UNBLOCKED), ("Div",)),
+        (moving("elementwise", UNBLOCKED), ("Max", "Min", "BatchNormalization", "Neg", "Abs", "Sqrt")),
         (moving("elementwise", UNBLOCKED), ("PRelu", "Floor", "Ceil", "Round", "Reciprocal", "Greater", "Less", "Not")),
         (moving("elementwise", UNBLOCKED), ("GreaterOrEqual", "LessOrEqual", "Equal", "And", "Or", "Where", "Sign")),
         (moving("activation", ANY), ("Relu", "Clip", "LeakyRelu", "HardSigmoid", "ThresholdedRelu")),
         # Outside a blocked convolution it runs as a hard-sigmoid and a product.
-        (moving("activation", UNBLOCKED, passes=2.5), ("HardSwish",)),
+        (moving("hard_swish", UNBLOCKED, calls=2), ("HardSwish",)),
         (moving("transcendental", ANY), ("Sigmoid", "Tanh")),
         (moving("transcendental", UNBLOCKED), ("Exp", "Log", "Erf", "Gelu", "FastGelu", "Softplus", "Mish", "Elu")),
         (moving("transcendental", UNBLOCKED), ("Pow", "Selu", "Celu", "Swish", "QuickGelu", "QLinearSigmoid")),
-        (moving("softmax"), ("Softmax", "LogSoftmax")),
+        (softmax, ("Softmax", "LogSoftmax")),
         (moving("normalization"), ("LayerNormalization", "InstanceNormalization", "GroupNormalization")),
         (moving("normalization"), ("SimplifiedLayerNormalization", "RMSNormalization", "LpNormalization", "LRN")),
         (moving("global_pool", ANY), ("GlobalAveragePool", "GlobalMaxPool", "QLinearGlobalAveragePool")),
         (reduce, ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL2", "ReduceProd", "ArgMax")),
         (window, ("MaxPool", "AveragePool", "QLinearAveragePool")),
         (resize, ("Resize", "Upsample")),
-        (moving("transpose"), ("Transpose", "DepthToSpace", "SpaceToDepth")),
+        (transpose, ("Transpose",)),
+        (moving("transpose"), ("DepthToSpace", "SpaceToDepth")),
         (moving("copy", ANY), ("Concat", "QLinearConcat")),
         (moving("copy"), ("Slice", "Split", "Pad", "Gather", "Expand", "Tile", "Cast", "GatherND", "Range")),
         (moving("copy"), ("ConstantOfShape", "ScatterND", "GatherElements")),

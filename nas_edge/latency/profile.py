@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_edge.errors import StudyMismatch, UserError
-from nas_edge.latency.fit import HeldOutError
-from nas_edge.latency.graph import FEATURES, kernels_of
-from nas_edge.latency.model import Correction, LatencyModel
+from nas_edge.latency.graph import kernels_of
+from nas_edge.latency.heldout import HeldOutError
+from nas_edge.latency.model import LatencyModel, Times
 from nas_edge.records import Kernel, Prediction
 from nas_edge.targets.address import differences, fingerprint_key
 
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     import onnx
 
 FORMAT = "nas_edge latency profile"
-VERSION = 1
+VERSION = 2
 BASE = "run"  # the kernel that stands for what each run costs before any operator
-OUTSIDE = 2.0  # how much wider an interval is beyond the latencies that were calibrated
+RANGE = 1.5  # how far beyond the calibrated latencies a prediction is still inside
+SHAPE_DOUBT = 0.5  # of the time of kernels quite unlike any calibrated one
+NETWORK_DOUBT = 0.1  # of the time of a network quite unlike any calibrated one
+MOST_DOUBT = 0.15  # beyond the stated error, before a network counts as outside
 
 
 def default_path(fingerprint: Mapping[str, Any], domain: str = "") -> Path:
@@ -55,22 +58,31 @@ class Profile:
     def predict(self, graph: onnx.ModelProto) -> Prediction:
         """The latency of a network, with an interval that held for 90 % of the held-out ones.
 
+        The interval is wider for a network unlike those calibrated, and `outside` says so where it is quite unlike.
         Operators and kinds of kernel that the profile holds nothing about are named in `unsupported`. Raises
         `ModelError` for a graph that contradicts itself.
         """
         work = kernels_of(graph)
-        base, times = self.model.times_ms(work)
-        ms = base + sum(times)
-        width = self.error.q90 * (1.0 if self.low_ms / 1.5 <= ms <= self.high_ms * 1.5 else OUTSIDE)
-        kernels = [Kernel(k.name, k.kind, t, k.macs) for k, t in zip(work.kernels, times, strict=True)]
+        times = self.model.times(work)
+        ms, doubt = times.total_ms, _doubt(times)
+        width = math.hypot(self.error.q90, doubt)
+        kernels = [Kernel(k.name, k.kind, t, k.macs) for k, t in zip(work.kernels, times.kernels_ms, strict=True)]
         return Prediction(
             ms=ms,
             # measured = predicted / (1 + error), so the interval is not symmetric
             low_ms=ms / (1 + width),
             high_ms=ms / (1 - min(width, 0.9)),
             unsupported=work.unsupported + self.model.unknown(work),
-            kernels=(Kernel(BASE, BASE, base, 0), *kernels),
+            kernels=(Kernel(BASE, BASE, times.base_ms, 0), *kernels),
+            outside=self._outside(ms, doubt),
         )
+
+    def _outside(self, ms: float, doubt: float) -> str | None:
+        if not self.low_ms / RANGE <= ms <= self.high_ms * RANGE:
+            return f"{ms:.3g} ms is beyond the {self.low_ms:.3g} to {self.high_ms:.3g} ms that were calibrated"
+        if doubt > MOST_DOUBT:
+            return f"its kernels are unlike those calibrated (up to {doubt:.0%} more error than stated)"
+        return None
 
     def check(self, fingerprint: Mapping[str, Any]) -> None:
         """Raise `StudyMismatch`, saying what differs, unless the profile is of a target with this fingerprint."""
@@ -85,17 +97,13 @@ class Profile:
         return {"domain": self.domain, "error": asdict(self.error), "low_ms": self.low_ms, "high_ms": self.high_ms}
 
     def to_json(self) -> dict[str, Any]:
-        correction = self.model.correction
         return {
             "format": FORMAT,
             "version": VERSION,
             "target": self.target,
             "domain": self.domain,
             "fingerprint": dict(self.fingerprint),
-            "features": list(FEATURES),
-            "base_ms": self.model.base_ms,
-            "coefficients": {kind: list(values) for kind, values in sorted(self.model.coefficients.items())},
-            "correction": None if correction is None else asdict(correction),
+            "model": self.model.to_json(),
             "error": asdict(self.error),
             "low_ms": self.low_ms,
             "high_ms": self.high_ms,
@@ -107,7 +115,7 @@ class Profile:
         """The profile that `to_json` wrote. Raises `UserError` saying what is wrong with it."""
         if not isinstance(value, Mapping) or value.get("format") != FORMAT:
             raise UserError("not a latency profile; `nas-edge calibrate -o profile.json` makes one")
-        if value.get("version") != VERSION or value.get("features") != list(FEATURES):
+        if value.get("version") != VERSION:
             raise UserError(
                 f"the latency profile has version {value.get('version')!r}, this nas-edge reads version {VERSION}; "
                 "calibrate again"
@@ -117,7 +125,7 @@ class Profile:
                 target=_text(value["target"]),
                 domain=_text(value["domain"]),
                 fingerprint=dict(value["fingerprint"]),
-                model=_model(value),
+                model=LatencyModel.from_json(value["model"]),
                 error=HeldOutError(**{name: _number(v) for name, v in value["error"].items()} | _networks(value)),
                 low_ms=_number(value["low_ms"]),
                 high_ms=_number(value["high_ms"]),
@@ -176,16 +184,6 @@ def _networks(value: Mapping[str, Any]) -> dict[str, Any]:
     return {"networks": int(value["error"]["networks"])}
 
 
-def _model(value: Mapping[str, Any]) -> LatencyModel:
-    coefficients = {kind: tuple(map(_number, row)) for kind, row in value["coefficients"].items()}
-    for kind, row in coefficients.items():
-        if len(row) != len(FEATURES):
-            raise ValueError(f"{kind} has {len(row)} coefficients, not {len(FEATURES)}")
-    stored = value["correction"]
-    correction = None
-    if stored is not None:
-        tables = {key: {n: float(v) for n, v in stored[key].items()} for key in ("weights", "means", "scales")}
-        if not tables["weights"].keys() <= tables["means"].keys() & tables["scales"].keys():
-            raise ValueError("the correction's tables do not fit together")
-        correction = Correction(float(stored["intercept"]), **tables)
-    return LatencyModel(_number(value["base_ms"]), coefficients, correction)
+def _doubt(times: Times) -> float:
+    """How much more a prediction may err than the stated error, as a share: by unlike kernels, by an unlike whole."""
+    return SHAPE_DOUBT * times.shape_novelty + NETWORK_DOUBT * times.network_novelty

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import onnx
 from onnx import shape_inference
 
 from nas_edge.errors import ModelError
+from nas_edge.latency.folding import fold_integers
 
 # Larger constants do not decide a shape; onnx's inference would copy them.
 SMALL = 256
+MAX_PASSES = 64  # each goes on past one more reshape by a computed size
 BYTES = {
     onnx.TensorProto.FLOAT: 4,
     onnx.TensorProto.UINT8: 1,
@@ -27,8 +29,7 @@ BYTES = {
 }
 
 
-@dataclass(frozen=True)
-class TypedShape:
+class TypedShape(NamedTuple):
     """A tensor's shape and the bytes of one element."""
 
     shape: tuple[int, ...]
@@ -49,17 +50,28 @@ def infer_shapes(model: onnx.ModelProto, batch: int) -> dict[str, TypedShape]:
     A dynamic first axis of an input is `batch`, other dynamic axes are 1. Raises `ModelError` for a graph that
     contradicts itself.
     """
+    skeleton = _skeleton(model, batch)
+    for _ in range(MAX_PASSES):
+        types = _inferred(skeleton)
+        unknown = any(name and name not in types for node in skeleton.graph.node for name in node.output)
+        if not unknown or not fold_integers(skeleton.graph, {name: t.shape for name, t in types.items()}):
+            break
+    constants = (*skeleton.graph.initializer, *model.graph.initializer)
+    return types | {w.name: TypedShape(tuple(w.dims), BYTES.get(w.data_type, 4)) for w in constants}
+
+
+def _inferred(skeleton: onnx.ModelProto) -> dict[str, TypedShape]:
     try:
-        inferred = shape_inference.infer_shapes(_skeleton(model, batch), data_prop=True)
+        inferred = shape_inference.infer_shapes(skeleton, data_prop=True)
     except (shape_inference.InferenceError, ValueError) as error:
         raise ModelError(f"not a sound ONNX graph: {' '.join(str(error).split())}") from None
-    types = {w.name: TypedShape(tuple(w.dims), BYTES.get(w.data_type, 4)) for w in model.graph.initializer}
+    types = {}
     for values in (inferred.graph.input, inferred.graph.value_info, inferred.graph.output):
         for value in values:
             tensor = value.type.tensor_type
-            dims = tensor.shape.dim
-            if tensor.HasField("shape") and all(d.HasField("dim_value") for d in dims):
-                types[value.name] = TypedShape(tuple(d.dim_value for d in dims), BYTES.get(tensor.elem_type, 4))
+            sides = tuple([dim.dim_value for dim in tensor.shape.dim])  # 0 for a dynamic one
+            if all(sides) and tensor.HasField("shape"):
+                types[value.name] = TypedShape(sides, BYTES.get(tensor.elem_type, 4))
     return types
 
 
@@ -84,7 +96,10 @@ def _skeleton(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
         if math.prod(weight.dims) <= SMALL:
             graph.initializer.add().CopyFrom(weight)
         else:
-            graph.input.append(onnx.helper.make_tensor_value_info(weight.name, weight.data_type, list(weight.dims)))
+            large = graph.input.add(name=weight.name).type.tensor_type  # onnx.helper takes ten times as long
+            large.elem_type = weight.data_type
+            for side in weight.dims:
+                large.shape.dim.add(dim_value=side)
     for output in model.graph.output:
         bare = graph.output.add()
         bare.CopyFrom(output)

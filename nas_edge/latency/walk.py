@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
+import onnx.numpy_helper
 
 from nas_edge.latency.shapes import TypedShape, infer_shapes
 
 BLOCK = 16
 PLAIN, BLOCKED, CHANNELS_LAST = "plain", "blocked", "channels_last"
-FEATURES = ("calls", "mega_macs", "kilobytes", "weight_kilobytes", "kilo_taps")
 # Operators that ONNX Runtime has in int8 when their inputs come from DequantizeLinear and their outputs are quantized.
 QUANTIZABLE = frozenset(
     ("Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "MaxPool", "Sigmoid", "LeakyRelu")
     + ("Concat", "Softmax", "Resize", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split")
     + ("Gather", "Pad", "Relu", "Clip")
 )
+# These only choose among values: in int8 where their input and output have the same scale.
+CHOOSING = frozenset(("ReduceMax", "ReduceMin"))
 # These have an int8 form with a float output too.
 FLOAT_OUTPUT = frozenset(("Gemm", "MatMul"))
 
 
-@dataclass(frozen=True)
-class KernelWork:
-    """One kernel: what it is, its real multiply-accumulates, and its features in the order of `FEATURES`.
+class KernelWork(NamedTuple):
+    """One kernel: what it is, its real multiply-accumulates, and what its time follows from.
 
-    `mega_macs` counts padded channels where the kernel computes them; `kilobytes` are activations read and written;
-    `kilo_taps` are output pixels times kernel positions, which cost an address each however few the channels.
+    `features` are amounts of work, by name: each costs a price per unit (`calls` is how often it is started).
+    `dims` are the sizes that place it among the other kernels of its kind, all above 0.
     """
 
     name: str
     kind: str
     macs: int
-    features: tuple[float, ...]
+    features: Mapping[str, float]
+    dims: tuple[float, ...]
 
 
 @dataclass
@@ -62,13 +64,16 @@ class Walk:
 
     def __init__(self, model: onnx.ModelProto, batch: int) -> None:
         self.types: dict[str, TypedShape] = infer_shapes(model, batch)
-        self.constants: set[str] = {w.name for w in model.graph.initializer}
+        self._values = {w.name: w for w in model.graph.initializer}
+        self.constants: set[str] = set(self._values)
         self.outputs: set[str] = {o.name for o in model.graph.output}
         self.nodes: list[Node] = []
+        self.vague: set[str] = set()  # maps whose sides ONNX Runtime does not know before it runs
         self.producers: dict[str, Node] = {}
         self.consumers: dict[str, list[Node]] = {}
         self.absorbed: set[int] = set()
         self.layouts: dict[str, str] = {}
+        self.origins: dict[str, tuple[str, int]] = {}  # of blocked maps: where their sides come from
         self.kernels: list[KernelWork] = []
         self.unsupported: dict[str, None] = {}
         self._copies: set[tuple[str, str]] = set()
@@ -88,6 +93,8 @@ class Walk:
         node = Node(len(self.nodes), op, proto.name or proto.output[0], inputs, list(proto.output), proto)
         node.ends = list(node.outputs)
         self.nodes.append(node)
+        if op in ("Resize", "Reshape") or self.vague.intersection(named):
+            self.vague.update(node.outputs)
         for name in node.outputs:
             self.producers[name] = node
         for name in named:
@@ -95,7 +102,7 @@ class Walk:
 
     def _find_quantized(self, node: Node) -> None:
         """Mark a node that runs in int8, with the activation and the quantization that it takes along."""
-        if node.op not in QUANTIZABLE or node.index in self.absorbed:
+        if node.op not in QUANTIZABLE | CHOOSING or node.index in self.absorbed:
             return
         data = [self.producers.get(name) for name in self.data_inputs(node)]
         if not data or any(p is None or p.op != "DequantizeLinear" for p in data):
@@ -112,10 +119,17 @@ class Walk:
                 if node.op in FLOAT_OUTPUT:
                     node.quantized = True
                 return
+            if node.op in CHOOSING and any(self._scale(q) != self._scale(data[0]) for q in quantizers):
+                return
             taken.extend(quantizers)
             ends.extend(q.outputs[0] for q in quantizers)
         node.quantized, node.ends = True, ends
         self.absorbed.update(t.index for t in taken)
+
+    def _scale(self, node: Node | None) -> list[bytes]:
+        """The scale and the zero point of a quantizer, to tell whether two are the same."""
+        constants = [self._values.get(name) for name in (node.inputs[1:3] if node else ())]
+        return [onnx.numpy_helper.to_array(c).tobytes() if c is not None else b"?" for c in constants]
 
     def data_inputs(self, node: Node) -> list[str]:
         """The inputs that are computed anew in each run."""
@@ -153,12 +167,18 @@ class Walk:
         self._copies.add((value, layout))
         shape = self.shape(value)
         if len(shape) == 4:
-            self.emit(f"{value}:{layout}", "reorder", kilobytes=2 * self.kilobytes(value))
+            kilobytes = 2 * self.kilobytes(value)
+            last = CHANNELS_LAST in (layout, self.layout(value))
+            kind = "reorder.channels_last" if last else f"reorder.{layout}"
+            self.emit(f"{value}:{layout}", kind, {"kilobytes": kilobytes}, dims=(kilobytes, shape[1]))
 
     def give(self, node: Node, layout: str) -> None:
         """A kernel leaves its outputs in a layout."""
+        origin = self.origins.get(node.outputs[0])
         for end in node.ends:
             self.layouts[end] = layout
+            if origin is not None:
+                self.origins[end] = origin
 
     def absorb(self, node: Node, ops: Iterable[str]) -> Node | None:
         """Let a kernel take the one node that reads its output, where it is one of `ops`; returns that node."""
@@ -169,18 +189,16 @@ class Walk:
         node.ends = list(follower.outputs)
         return follower
 
+    def elements(self, node: Node) -> int:
+        """The values that a node computes."""
+        return sum(self.types[name].elements for name in node.outputs)
+
+    def elements_of(self, value: str) -> int:
+        return self.types[value].elements
+
     def emit(
-        self,
-        name: str,
-        kind: str,
-        *,
-        macs: int = 0,
-        computed_macs: int | None = None,
-        kilobytes: float = 0.0,
-        weight_kilobytes: float = 0.0,
-        taps: int = 0,
+        self, name: str, kind: str, work: Mapping[str, float], *, dims: Iterable[float], macs: int = 0, calls: int = 1
     ) -> None:
-        computed = macs if computed_macs is None else computed_macs
-        self.kernels.append(
-            KernelWork(name, kind, macs, (1.0, computed / 1e6, kilobytes, weight_kilobytes, taps / 1e3))
-        )
+        """Add a kernel that ONNX Runtime starts `calls` times, with its amounts of `work` that are not 0."""
+        features = {"calls": float(calls), **{name: amount for name, amount in work.items() if amount}}
+        self.kernels.append(KernelWork(name, kind, macs, features, tuple(max(float(d), 1e-3) for d in dims)))

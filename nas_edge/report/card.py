@@ -13,6 +13,7 @@ from typing import Any
 from nas_edge import __version__
 from nas_edge.errors import StorageError
 from nas_edge.records import Evaluation, Measurement
+from nas_edge.report.audit import error_line
 from nas_edge.spec import CandidateSpec
 
 LIBRARIES = ("torch", "onnx", "onnxruntime", "optuna", "torch-pruning", "numpy")
@@ -27,6 +28,7 @@ def write_export(
     final: Mapping[str, Any],
     study: Mapping[str, Any],
     measurement: Measurement | None,
+    audit: dict[str, Any] | None = None,
 ) -> list[Path]:
     """Write `model.onnx`, `recipe.json` and `card.md`; returns their paths. Raises `StorageError`."""
     recipe = {
@@ -37,7 +39,7 @@ def write_export(
     }
     texts = {
         "recipe.json": json.dumps(recipe, indent=2) + "\n",
-        "card.md": card(spec, evaluation, final=final, study=study, measurement=measurement),
+        "card.md": card(spec, evaluation, final=final, study=study, measurement=measurement, audit=audit),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,6 +60,7 @@ def card(
     final: Mapping[str, Any],
     study: Mapping[str, Any],
     measurement: Measurement | None,
+    audit: dict[str, Any] | None = None,
 ) -> str:
     """The card in Markdown: accuracy, latency, size, on which CPU, with which ONNX Runtime, and how to run it."""
     data = study["data"]
@@ -69,6 +72,7 @@ def card(
         ("Accuracy on the validation split", f"{evaluation.accuracy:.4f}"),
         ("Latency, measured", _measured(measurement)),
         ("Latency, predicted", _predicted(final)),
+        ("Error of the predictions in this search", error_line(audit)),
         ("Latency budget", "none" if study["max_latency_ms"] is None else f"{study['max_latency_ms']:g} ms"),
         ("Size of the file", f"{evaluation.size_bytes:,} bytes"),
         ("Parameters", f"{evaluation.parameters:,}"),

@@ -11,6 +11,7 @@ from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
 from nas_edge.errors import UserError
 from nas_edge.plugins import load_plugins
+from nas_edge.report.audit import latency_audit
 from nas_edge.report.card import write_export
 from nas_edge.report.front import measurement_of
 from nas_edge.store.study import StoredStudy
@@ -54,4 +55,5 @@ def export_trial(stored: StoredStudy, number: int, folder: Path, progress: Progr
         final=final,
         study=study,
         measurement=measurement_of(stored, final),
+        audit=latency_audit(stored),
     )

@@ -9,7 +9,8 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.engine.finish import published_model
-from nas_edge.records import Measurement
+from nas_edge.records import Measurement, Prediction
+from nas_edge.report.audit import latency_audit
 from nas_edge.store.database import shown
 from nas_edge.store.study import StoredStudy
 
@@ -19,7 +20,8 @@ class FrontRow:
     """One member of the front.
 
     `accuracy` is on validation, `test_accuracy` on the untouched test split; `latency_ms` is measured where that was
-    done. `within_budget` is False where it is over `--max-latency-ms` after all.
+    done. `repredicted_ms` is what the profile in use says where the search used an earlier one. `within_budget` is
+    False where it is over `--max-latency-ms` after all.
     """
 
     number: int
@@ -27,6 +29,7 @@ class FrontRow:
     test_accuracy: float | None
     latency_ms: float
     predicted_ms: float | None
+    repredicted_ms: float | None
     measured_ms: float | None
     measured_low_ms: float | None
     measured_high_ms: float | None
@@ -40,16 +43,21 @@ class FrontRow:
 def front_rows(stored: StoredStudy) -> list[FrontRow]:
     """The members of the front, the most accurate first."""
     finals = stored.tables.finals(stored.config.name)
-    return [_row(stored, trial, finals.get(trial.number)) for trial in stored.front()]
+    present = _present_predictions(stored)
+    return [_row(stored, trial, finals.get(trial.number), present) for trial in stored.front()]
 
 
-def _row(stored: StoredStudy, trial: FrozenTrial, final: Mapping[str, Any] | None) -> FrontRow:
+def _row(
+    stored: StoredStudy, trial: FrozenTrial, final: Mapping[str, Any] | None, present: Mapping[str, Prediction]
+) -> FrontRow:
     measurement = measurement_of(stored, final)
     searched_ms = trial.values[1]
     found = searched_ms if trial.user_attrs["latency_source"] == "predicted" else None
     predicted = final["predicted_ms"] if final else found
     measured = measurement.p50_ms if measurement else None
-    latency_ms = measured or predicted or searched_ms
+    onnx_sha256 = final["onnx_sha256"] if final else trial.user_attrs["onnx_sha256"]
+    repredicted = _changed(predicted, present.get(onnx_sha256))
+    latency_ms = measured or repredicted or predicted or searched_ms
     limit = stored.config.max_latency_ms
     model = published_model(stored, trial.number)
     return FrontRow(
@@ -58,6 +66,7 @@ def _row(stored: StoredStudy, trial: FrozenTrial, final: Mapping[str, Any] | Non
         test_accuracy=final["test_accuracy"] if final else None,
         latency_ms=latency_ms,
         predicted_ms=predicted,
+        repredicted_ms=repredicted,
         measured_ms=measured,
         measured_low_ms=measurement.low_ms if measurement else None,
         measured_high_ms=measurement.high_ms if measurement else None,
@@ -69,11 +78,28 @@ def _row(stored: StoredStudy, trial: FrozenTrial, final: Mapping[str, Any] | Non
     )
 
 
+def _present_predictions(stored: StoredStudy) -> dict[str, Prediction]:
+    """What the profile in use says, by file; nothing before an audit noted which one that is."""
+    audits = stored.tables.audits(stored.config.name)
+    return stored.tables.predictions(_target_key(stored), audits[-1].profile) if audits else {}
+
+
+def _changed(searched_ms: float | None, present: Prediction | None) -> float | None:
+    """The present prediction where the search used another one."""
+    if searched_ms is None or present is None or present.unsupported or present.ms == searched_ms:
+        return None
+    return present.ms
+
+
+def _target_key(stored: StoredStudy) -> str:
+    return str(stored.study.user_attrs["target"]["fingerprint"])
+
+
 def measurement_of(stored: StoredStudy, final: Mapping[str, Any] | None) -> Measurement | None:
     """The measurement of a final file on the study's own target."""
     if final is None:
         return None
-    return stored.tables.measurement(final["onnx_sha256"], stored.study.user_attrs["target"]["fingerprint"])
+    return stored.tables.measurement(final["onnx_sha256"], _target_key(stored))
 
 
 def summary(stored: StoredStudy) -> dict[str, Any]:
@@ -86,6 +112,7 @@ def summary(stored: StoredStudy) -> dict[str, Any]:
         "target": stored.study.user_attrs.get("target"),
         "counts": counts(stored),
         "teacher_accuracy": stored.study.user_attrs.get("teacher_accuracy"),
+        "latency_audit": latency_audit(stored),
         "front": [asdict(row) for row in front_rows(stored)],
     }
 
@@ -110,16 +137,27 @@ def counts(stored: StoredStudy) -> dict[str, int]:
 
 
 def trial_rows(stored: StoredStudy) -> list[dict[str, Any]]:
-    """Every trial, for `show STUDY`."""
-    return [
-        {
-            "number": t.number,
-            "state": t.state.name.lower(),
-            "accuracy": t.values[0] if t.values else None,
-            "latency_ms": t.values[1] if t.values else None,
-            "size_bytes": t.user_attrs.get("size_bytes"),
-            "techniques": t.user_attrs.get("techniques"),
-            "why": t.user_attrs.get("why"),
-        }
-        for t in stored.trials()
-    ]
+    """Every trial, for `show STUDY`: `latency_ms` as the search used it, and beside it what is known of it now."""
+    present = _present_predictions(stored)
+    measured = stored.tables.measurements(_target_key(stored))
+    return [_trial_row(trial, present, measured) for trial in stored.trials()]
+
+
+def _trial_row(
+    trial: FrozenTrial, present: Mapping[str, Prediction], measured: Mapping[str, Measurement]
+) -> dict[str, Any]:
+    accuracy, latency_ms = trial.values[:2] if trial.values else (None, None)
+    attrs = trial.user_attrs
+    onnx_sha256 = attrs.get("onnx_sha256", "")
+    predicted_ms = latency_ms if attrs.get("latency_source") == "predicted" else None
+    return {
+        "number": trial.number,
+        "state": trial.state.name.lower(),
+        "accuracy": accuracy,
+        "latency_ms": latency_ms,
+        "repredicted_ms": _changed(predicted_ms, present.get(onnx_sha256)),
+        "measured_ms": measured[onnx_sha256].p50_ms if onnx_sha256 in measured else None,
+        "size_bytes": attrs.get("size_bytes"),
+        "techniques": attrs.get("techniques"),
+        "why": attrs.get("why"),
+    }

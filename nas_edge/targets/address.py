@@ -1,4 +1,4 @@
-"""How targets are named and told apart: addresses such as `local?threads=2`, and fingerprints."""
+"""How targets are named and told apart: addresses such as `local?threads=2`, registered names, and fingerprints."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote, urlencode
 
 from nas_edge.contracts import Target
 from nas_edge.errors import UserError, unknown_name
+from nas_edge.targets.names import load_names
 
 MAX_THREADS = 256
 # These change from run to run, or do not matter at a fixed number of threads.
-INCIDENTAL = frozenset({"affinity", "cores", "load"})
+INCIDENTAL = frozenset({"affinity", "cores", "load", "providers"})
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,46 @@ class Address:
             raise UserError(f"target {text!r}: an option is given twice; give it once")
         return cls(scheme, place, options)
 
+    def __str__(self) -> str:
+        place = f"://{self.place}" if self.place else ""
+        query = urlencode(self.options, safe="/~", quote_via=quote)
+        return f"{self.scheme}{place}{'?' if query else ''}{query}"
 
-def parse_threads(text: str) -> int:
-    """The number of threads that an option names. Raises `UserError` unless it is within 1..256."""
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_THREADS:
-        raise UserError(f"threads is {text!r}; give a whole number from 1 to {MAX_THREADS}, as in local?threads=2")
+
+def parse_whole(option: str, text: str, top: int) -> int:
+    """The whole number that an option is set to. Raises `UserError` unless it is within 1..`top`."""
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(top)) and 1 <= int(text) <= top):
+        raise UserError(f"{option} is {text!r}; give a whole number from 1 to {top}")
     return int(text)
 
 
+def parse_threads(text: str) -> int:
+    """The number of threads that an option names. Raises `UserError` unless it is within 1..256."""
+    return parse_whole("threads", text, MAX_THREADS)
+
+
 def parse_target(targets: Mapping[str, Callable[[str], Target]], text: str) -> Target:
-    """The target at an address, by the registered factory of its scheme. Raises `UserError`."""
-    scheme = Address.parse(text).scheme
-    if scheme not in targets:
-        raise unknown_name("target", scheme, targets)
-    return targets[scheme](text)
+    """The target at an address, by the registered factory of its scheme; or of a registered name. Raises `UserError`.
+
+    Options after a name replace those of its address: `board?threads=2`.
+    """
+    address = Address.parse(text)
+    if address.scheme not in targets:
+        address = _named(targets, address)
+    return targets[address.scheme](str(address))
+
+
+def _named(targets: Mapping[str, Callable[[str], Target]], address: Address) -> Address:
+    names = load_names()
+    if address.scheme not in names or address.place:
+        raise unknown_name("target", address.scheme, {*targets, *names})
+    found = Address.parse(names[address.scheme].address)
+    if found.scheme not in targets:
+        raise UserError(
+            f"target {address.scheme!r} stands for {found}, and nothing offers {found.scheme!r}; install the plugin "
+            f"that does, or forget it with `nas-edge targets remove {address.scheme}`"
+        )
+    return Address(found.scheme, found.place, {**found.options, **address.options})
 
 
 def essential(fingerprint: Mapping[str, Any]) -> dict[str, Any]:

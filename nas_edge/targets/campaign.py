@@ -1,64 +1,33 @@
-"""Measures many models at once: short visits in shuffled rounds, with a reference network around each visit.
+"""Measures many models at once: short visits in shuffled rounds, with a look at reference networks around each visit.
 
 A shared or throttled machine changes its speed within seconds, so one long block a model measures the moment. Visits
-that are spread over the campaign see every state of the machine, and the reference, visited before and after, tells
-how fast it was just then.
+that are spread over the campaign see every state of the machine, and the references, run before and after, tell how
+fast it was just then. Each start of a process lays out its memory anew, which shifts latencies: visits go round over
+several processes.
 """
 
 from __future__ import annotations
 
+import math
 import random
+import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nas_edge.errors import MeasurementError, ModelError
-from nas_edge.latency.samples import Visit
+from nas_edge.latency.samples import BUSY, JITTER, Visit, busy_share, jitter, quantile, steadied
+from nas_edge.targets.anchors import Anchor
 from nas_edge.targets.client import AgentClient, AgentRefusal
+from nas_edge.targets.references import REFERENCES_MS, SMALL, reference_model, reference_models
+
+__all__ = ["Campaign", "read_model", "reference_model"]
 
 VISIT_MS = 40.0
-REFERENCE_MS = 6.0
 MIN_ROUNDS = 3
-
-
-def reference_model() -> bytes:
-    """A small fixed network of about 0.3 ms, with the kernels that candidates spend their time in."""
-    import numpy as np
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    generator = np.random.default_rng(0)
-    nodes, weights = [], []
-
-    def conv(source: str, name: str, shape: tuple[int, ...], group: int = 1) -> str:
-        weight = generator.normal(0, shape[1] ** -0.5, shape).astype(np.float32)
-        weights.append(numpy_helper.from_array(weight, f"{name}.weight"))
-        pad = shape[2] // 2
-        nodes.append(
-            helper.make_node(
-                "Conv", [source, f"{name}.weight"], [name], group=group, pads=[pad] * 4, kernel_shape=shape[2:]
-            )
-        )
-        nodes.append(helper.make_node("Relu", [name], [f"{name}.relu"]))
-        return f"{name}.relu"
-
-    value = conv("input", "stem", (32, 3, 3, 3))
-    for block in range(3):
-        value = conv(value, f"expand{block}", (96, 32, 1, 1))
-        value = conv(value, f"depthwise{block}", (96, 1, 3, 3), group=96)
-        value = conv(value, f"project{block}", (32, 96, 1, 1))
-    nodes.append(helper.make_node("GlobalAveragePool", [value], ["output"]))
-    graph = helper.make_graph(
-        nodes,
-        "reference",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 16, 16])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 32, 1, 1])],
-        weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    data: bytes = model.SerializeToString()
-    return data
+ANCHOR_S = 10.0  # of visits, before a campaign may become the anchor of later ones
+ANCHOR_SPREAD = 1.25  # of the references' times, upper over lower quartile, that it may have
 
 
 def read_model(path: Path) -> bytes:
@@ -69,35 +38,83 @@ def read_model(path: Path) -> bytes:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); give the path of an ONNX file") from None
 
 
-class Campaign:
-    """Models loaded in one agent, and their visits so far. More models may join between runs."""
+@dataclass(frozen=True)
+class _Look:
+    """How long the reference networks took in one process, in ms."""
 
-    def __init__(self, client: AgentClient, *, use_cpu_time: bool, seed: int = 0) -> None:
-        self._client = client
+    process: int
+    ms: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A visit as it was seen, before anything is known of what is usual."""
+
+    times_ms: tuple[float, ...]
+    wall_ms: tuple[float, ...]
+    before: _Look
+    after: _Look
+
+
+@dataclass
+class _Model:
+    path: Path
+    data: bytes
+    ids: dict[int, int] = field(default_factory=dict)  # by process, where it is loaded
+    records: list[_Record] = field(default_factory=list)
+
+
+class Campaign:
+    """Models that agents know, and their visits so far. More models may join between runs.
+
+    Each model is visited in `homes` of the processes in turn (all of them, where that is None), and loaded in each at
+    its first visit there. Latencies are as if the device had run at the speed of `anchor` throughout; without one, at
+    the typical speed of the campaign. Raises `MeasurementError` where the device runs no reference network.
+    """
+
+    def __init__(
+        self,
+        clients: Sequence[AgentClient],
+        *,
+        use_cpu_time: bool,
+        seed: int = 0,
+        homes: int | None = None,
+        anchor: Anchor | None = None,
+    ) -> None:
+        self.anchor = anchor
+        self._clients = list(clients)
+        self._homes = min(homes or len(self._clients), len(self._clients))
         self._use_cpu_time = use_cpu_time
         self._random = random.Random(seed)
-        self._ids: list[int] = []
-        self.visits: list[list[Visit]] = []
-        self._reference = client.load(reference_model())
+        self._models: list[_Model] = []
+        self._looks: list[_Look] = []
+        self._references = self._load_references()
+        for process in range(len(self._clients)):
+            self._look(process)
+
+    # --- measuring
 
     def add(self, path: Path) -> int:
         """Load a file; its index in `visits`. Raises `ModelError` with ONNX Runtime's reason, in one line."""
-        data = read_model(path)
+        self._models.append(model := _Model(path, read_model(path)))
+        index = len(self._models) - 1
         try:
-            self._ids.append(self._client.load(data))
-        except AgentRefusal as error:
-            raise ModelError(f"{path}: ONNX Runtime refuses it: {error}") from None
-        self.visits.append([])
-        return len(self._ids) - 1
+            self._loaded(model, self._home(index))
+        except ModelError:
+            self._models.pop()
+            raise
+        return index
 
     def run(self, seconds: float, progress: Callable[[], None] | None = None, *, min_rounds: int = MIN_ROUNDS) -> None:
         """Visit the models, the least visited first, for about `seconds`; each gets `min_rounds` visits in all."""
+        if not self._models:
+            return
         end = time.monotonic() + seconds
-        while self._ids:
-            fewest = min(len(visits) for visits in self.visits)
-            due = [index for index, visits in enumerate(self.visits) if len(visits) == fewest]
+        before = self._look(self._home(0))
+        while True:
+            fewest = min(len(model.records) for model in self._models)
+            due = [index for index, model in enumerate(self._models) if len(model.records) == fewest]
             self._random.shuffle(due)
-            before = self._reference_ms()
             for index in due:
                 if time.monotonic() >= end and fewest >= min_rounds:
                     return
@@ -105,21 +122,98 @@ class Campaign:
                 if progress is not None:
                     progress()
 
-    def reference_ms(self) -> float:
-        """The typical time of the reference network over the campaign."""
-        times = sorted(visit.reference_ms for visits in self.visits for visit in visits)
-        return times[len(times) // 2] if times else self._reference_ms()
+    def _home(self, index: int) -> int:
+        """The process of a model's next visit. Models start in different ones, so that all are used alike."""
+        return (index + len(self._models[index].records) % self._homes) % len(self._clients)
 
-    def _visit(self, index: int, before: float) -> float:
+    def _visit(self, index: int, before: _Look) -> _Look:
+        model, process = self._models[index], self._home(index)
+        identity = self._loaded(model, process)
         try:
-            wall, cpu = self._client.visit(self._ids[index], VISIT_MS)
+            wall, cpu = self._clients[process].visit(identity, VISIT_MS)
         except AgentRefusal as error:
-            raise MeasurementError(f"the model does not run on random images: {error}") from None
-        after = self._reference_ms()
-        self.visits[index].append(Visit(tuple(cpu if self._use_cpu_time else wall), tuple(wall), (before + after) / 2))
+            raise MeasurementError(f"{model.path}: it does not run on random images: {error}") from None
+        after = self._look(process)
+        model.records.append(_Record(tuple(cpu if self._use_cpu_time else wall), tuple(wall), before, after))
         return after
 
-    def _reference_ms(self) -> float:
-        wall, cpu = self._client.visit(self._reference, REFERENCE_MS)
-        times: Sequence[float] = sorted(cpu if self._use_cpu_time else wall)
-        return times[len(times) // 2]
+    def _loaded(self, model: _Model, process: int) -> int:
+        """The id of a model in a process; loads it where that is still to be done."""
+        if process not in model.ids:
+            try:
+                model.ids[process] = self._clients[process].load(model.data)
+            except AgentRefusal as error:
+                raise ModelError(f"{model.path}: ONNX Runtime refuses it: {error}") from None
+        return model.ids[process]
+
+    def _load_references(self) -> dict[str, list[int]]:
+        """The ids of each reference network in the processes. A provider may not take all of them."""
+        loaded: dict[str, list[int]] = {}
+        refused = ""
+        for name, data in reference_models().items():
+            try:
+                loaded[name] = [client.load(data) for client in self._clients]
+            except AgentRefusal as error:
+                refused = str(error)
+        if not loaded:
+            raise MeasurementError(f"the device runs no reference network: {refused}; try another provider")
+        return loaded
+
+    def _look(self, process: int) -> _Look:
+        times = {}
+        for name, ids in self._references.items():
+            wall, cpu = self._clients[process].visit(ids[process], REFERENCES_MS[name])
+            times[name] = statistics.median(cpu if self._use_cpu_time else wall)
+        self._looks.append(look := _Look(process, times))
+        return look
+
+    # --- what it found
+
+    @property
+    def visits(self) -> list[list[Visit]]:
+        """The visits of each model, in their order in time."""
+        usual = self._usual_ms()
+        return [
+            [Visit(r.times_ms, r.wall_ms, _slowdown(r, usual), r.after.process) for r in model.records]
+            for model in self._models
+        ]
+
+    def latencies_ms(self) -> list[float]:
+        """The median of each model over its visits."""
+        return [statistics.median(steadied(visits)) for visits in self.visits]
+
+    def speed(self) -> float:
+        """How fast the references typically ran, as a share of their speed when the anchor was made; 1 without one."""
+        return math.exp(_mean_log(self._usual_ms(), self.references_ms()))
+
+    def references_ms(self) -> dict[str, float]:
+        """The typical time of each reference network over the campaign."""
+        return {name: statistics.median(look.ms[name] for look in self._looks) for name in self._references}
+
+    def reference_ms(self) -> float:
+        """The time of the small reference network at the speed that latencies are given for."""
+        return self._usual_ms().get(SMALL, 0.0)
+
+    def can_be_anchor(self) -> bool:
+        """Whether it was long and quiet enough to hold later campaigns to its typical speed."""
+        visits = [visit for visits in self.visits for visit in visits]
+        if sum(sum(visit.wall_ms) for visit in visits) < ANCHOR_S * 1e3:
+            return False
+        slowdowns = [visit.slowdown for visit in visits]
+        spread = quantile(slowdowns, 0.75) / quantile(slowdowns, 0.25)
+        return busy_share(visits) <= 1 - 1 / BUSY and jitter(visits) <= JITTER and spread <= ANCHOR_SPREAD
+
+    def _usual_ms(self) -> Mapping[str, float]:
+        """The times of the references at the speed that latencies are given for."""
+        return self.references_ms() if self.anchor is None else self.anchor.reference_ms
+
+
+def _slowdown(record: _Record, usual: Mapping[str, float]) -> float:
+    """How many times longer than usual the references took around a visit."""
+    return math.exp((_mean_log(record.before.ms, usual) + _mean_log(record.after.ms, usual)) / 2)
+
+
+def _mean_log(times: Mapping[str, float], usual: Mapping[str, float]) -> float:
+    """The mean logarithm of times over the usual ones of the same networks; 0 where they have none in common."""
+    logs = [math.log(times[name] / usual[name]) for name in times.keys() & usual.keys()]
+    return statistics.fmean(logs) if logs else 0.0

@@ -1,47 +1,43 @@
-"""Talks to an agent over the pipes of a subprocess, with a time limit on every exchange."""
+"""Asks agents for measurements, and outlives them: a dropped link or a dead agent is replaced by a new one."""
 
 from __future__ import annotations
 
-import os
-import select
-import subprocess
-import tempfile
+import itertools
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from nas_edge import agent
 from nas_edge.errors import MeasurementError
+from nas_edge.targets.address import differences
+from nas_edge.targets.process import AgentProcess, AgentRefusal, LinkLost
 
-START_TIMEOUT_S = 60.0
-EXCHANGE_TIMEOUT_S = 60.0
+__all__ = ["AgentClient", "AgentRefusal"]
 
+START_TIMEOUT_S = 60.0  # a small board reads onnxruntime from a slow card
+SILENCE_S = 20.0  # how long a link may lag behind the work
+UPLOAD_BYTES_PER_S = 250_000
+SLOWDOWN = 20  # of a throttled device, times the runs of a short visit
 
-class AgentRefusal(Exception):
-    """The agent answered that it could not do what was asked; it lives on."""
+T = TypeVar("T")
 
 
 class AgentClient:
-    """One running agent. A context manager: the process is gone when it ends, whatever happened."""
+    """An agent, started by `start` at the first question. A context manager: the process is gone when it ends.
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the client
-        try:
-            self._process = subprocess.Popen(
-                list(command),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                env=None if env is None else dict(env),
-                cwd=os.sep,  # ours may be gone
-                bufsize=0,
-            )
-        except OSError as error:
-            self._errors.close()
-            raise MeasurementError(f"the agent did not start: {error}") from None
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
-        os.set_blocking(self._in, False)
+    When the agent or the link to it dies, it is started again after each of `pauses_s` in turn, and the models are
+    loaded again as they are needed; what was measured stays measured. With no pauses, the first loss is final. Every
+    method raises `MeasurementError` once it gave up.
+    """
+
+    def __init__(self, start: Callable[[], AgentProcess], pauses_s: Sequence[float] = ()) -> None:
+        self.pauses_s = tuple(pauses_s)
+        self._start = start
+        self._process: AgentProcess | None = None
+        self._device: dict[str, Any] | None = None
+        self._ids = itertools.count(1)
+        self._models: dict[int, bytes] = {}
+        self._loaded: dict[int, tuple[int, float]] = {}  # in this process: its id of the model, and the time of a run
 
     def __enter__(self) -> AgentClient:
         return self
@@ -49,89 +45,87 @@ class AgentClient:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def close(self) -> None:
-        """End the agent: its input closes, and after a moment it is killed."""
-        if self._errors.closed:
-            return
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-        try:
-            self._process.wait(timeout=0.5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._errors.close()
+        if self._process is not None:
+            self._process.close()
+        self._process = None
+        self._loaded.clear()
 
     def hello(self) -> dict[str, Any]:
-        """The device's fingerprint."""
-        reply = self.ask({"command": "hello"}, timeout_s=START_TIMEOUT_S)
-        return {key: value for key, value in reply.items() if key != "ok"}
+        """The device's fingerprint. Raises `AgentRefusal` where the agent cannot work there."""
+        return self._lasting(self._hello)
 
     def load(self, model: bytes) -> int:
         """Load an ONNX model; its id. Raises `AgentRefusal` with ONNX Runtime's reason."""
-        return int(self.ask({"command": "load"}, model)["id"])
+        if len(model) > agent.MODEL_LIMIT:
+            limit = agent.MODEL_LIMIT >> 20
+            raise AgentRefusal(f"it has {len(model) >> 20} MB, and the agent takes models of at most {limit}")
+        identity = next(self._ids)
+        self._models[identity] = model
+        try:
+            self._lasting(lambda process: self._load(process, identity))
+        except AgentRefusal:
+            del self._models[identity]
+            raise
+        return identity
 
     def visit(self, model_id: int, duration_ms: float) -> tuple[list[float], list[float]]:
-        """The wall and processor times in ms of each run of one visit."""
-        reply = self.ask({"command": "visit", "id": model_id, "duration_ms": duration_ms})
+        """The wall and processor times in ms of each run of one visit. Raises `AgentRefusal`."""
+
+        def exchange(process: AgentProcess) -> dict[str, Any]:
+            identity, run_ms = self._load(process, model_id)
+            work_s = min((duration_ms + SLOWDOWN * run_ms) / 1e3, 2 * agent.MAX_RUN_S)
+            request = {"command": "visit", "id": identity, "duration_ms": duration_ms}
+            return process.ask(request, timeout_s=SILENCE_S + work_s)
+
+        reply = self._lasting(exchange)
         return reply["wall_ms"], reply["cpu_ms"]
 
     def unload(self, model_id: int) -> None:
-        self.ask({"command": "unload", "id": model_id})
+        """Forget a model."""
+        del self._models[model_id]
+        if model_id in self._loaded:
+            identity, _ = self._loaded.pop(model_id)
+            self._lasting(lambda process: process.ask({"command": "unload", "id": identity}, timeout_s=SILENCE_S))
 
-    def ask(
-        self, header: Mapping[str, Any], payload: bytes = b"", *, timeout_s: float = EXCHANGE_TIMEOUT_S
-    ) -> dict[str, Any]:
-        """One request and its reply.
+    def _lasting(self, exchange: Callable[[AgentProcess], T]) -> T:
+        """What `exchange` answers, over a new link where the present one is lost in it."""
+        tries = 1 + len(self.pauses_s)
+        for pause_s in (*self.pauses_s, None):
+            try:
+                return exchange(self._connected())
+            except LinkLost as error:
+                self.close()
+                if pause_s is None:
+                    if tries == 1:
+                        raise
+                    raise MeasurementError(
+                        f"the agent on the device failed {tries} times in a row, the last time: {error.why}; "
+                        "see that the device is on and reachable, then measure again"
+                    ) from None
+            time.sleep(pause_s)
+        raise AssertionError("the last try returns or raises")
 
-        Raises `AgentRefusal` where the agent says no, and `MeasurementError` where it is dead, silent for
-        `timeout_s`, or answers with something that is no frame; then it is ended.
-        """
-        deadline = time.monotonic() + timeout_s
-        try:
-            self._send(agent.pack(dict(header), payload), deadline)
-            length = agent.header_length(self._receive(agent.LENGTH.size, deadline))
-            reply = agent.parse_header(self._receive(length, deadline))
-        except (agent.ProtocolError, OSError) as error:
-            raise self._dead(str(error)) from None
-        if not reply.get("ok"):
-            raise AgentRefusal(str(reply.get("error", "no reason given")))
-        return reply
+    def _connected(self) -> AgentProcess:
+        if self._process is None:
+            self._process = self._start()
+            if self._device is not None:
+                self._hello(self._process)
+        return self._process
 
-    def _send(self, data: bytes, deadline: float) -> None:
-        view = memoryview(data)
-        while view:
-            ready = select.select([], [self._in], [], max(0.0, deadline - time.monotonic()))[1]
-            if not ready:
-                raise self._dead("it took nothing in time")
-            view = view[os.write(self._in, view[: 1 << 16]) :]
+    def _hello(self, process: AgentProcess) -> dict[str, Any]:
+        reply = process.ask({"command": "hello"}, timeout_s=START_TIMEOUT_S)
+        device = {key: value for key, value in reply.items() if key != "ok"}
+        if self._device is not None and (different := differences(self._device, device)):
+            raise MeasurementError(f"the device changed in the middle ({'; '.join(different)}); measure again")
+        self._device = device
+        return device
 
-    def _receive(self, count: int, deadline: float) -> bytes:
-        data = bytearray()
-        while len(data) < count:
-            ready = select.select([self._out], [], [], max(0.0, deadline - time.monotonic()))[0]
-            if not ready:
-                raise self._dead("it gave no answer in time")
-            part = os.read(self._out, count - len(data))
-            if not part:
-                raise self._dead("it ended")
-            data += part
-        return bytes(data)
-
-    def _dead(self, why: str) -> MeasurementError:
-        """The error for an agent that cannot be used any more, with the last line that it wrote to stderr."""
-        if self._errors.closed:
-            return MeasurementError("the agent on the device is closed")
-        self._process.kill()
-        status = self._process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        self.close()
-        detail = f" ({last})" if last else f" (exit status {status})"
-        return MeasurementError(f"the agent on the device failed: {why}{detail}; measure again")
+    def _load(self, process: AgentProcess, identity: int) -> tuple[int, float]:
+        """The process's own id of a model, and the time of a run in ms; loads it where that is still to be done."""
+        if identity not in self._loaded:
+            model = self._models[identity]
+            timeout_s = SILENCE_S + 2 * agent.MAX_RUN_S + len(model) / UPLOAD_BYTES_PER_S
+            reply = process.ask({"command": "load"}, model, timeout_s=timeout_s)
+            self._loaded[identity] = reply["id"], reply["run_ms"]
+        return self._loaded[identity]

@@ -11,8 +11,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from nas_edge.latency.fit import HeldOutError
 from nas_edge.latency.graph import kernels_of
+from nas_edge.latency.heldout import HeldOutError
 from nas_edge.latency.model import LatencyModel
 from nas_edge.latency.profile import Profile, default_path
 from nas_edge.targets.local import LocalTarget
@@ -40,7 +40,7 @@ def models(tmp_path: Path) -> list[Path]:
 def profile(models: list[Path]) -> Profile:
     """A profile of this machine that prices each kernel at 0.01 ms."""
     kinds = {k.kind for path in models for k in kernels_of(onnx.load(path)).kernels}
-    model = LatencyModel(0.0, dict.fromkeys(kinds, (0.01, 0.0, 0.0, 0.0, 0.0)))
+    model = LatencyModel(0.0, dict.fromkeys(kinds, {"calls": 0.01}))
     error = HeldOutError(0.03, 0.1, 0.7, 0.9, 80)
     return Profile("local", LocalTarget().fingerprint(), model, error, 0.01, 10.0, 0.1)
 

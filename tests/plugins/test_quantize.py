@@ -15,7 +15,7 @@ import pytest
 from torch import nn
 
 from nas_edge import Context, InvalidCandidate
-from nas_edge.export import accuracy, describe, export_onnx, logits, read_model, save_model, session
+from nas_edge.export import accuracy, describe, export_onnx, logits, save_model, session
 from nas_edge_plugins.quantize import Quantize, QuantizeConfig
 from nas_edge_plugins.quantize.calibrate import Array, activation_ranges, calibration_batches
 
@@ -44,7 +44,7 @@ def test_outputs_are_close_to_float(name: str, ranges: str, context: Context, tm
         x = inputs(count).numpy()
         assert sqnr_db(logits(session(graph), x), logits(session(quantized), x)) > 30
     save_model(quantized, tmp_path / "model.onnx")
-    assert read_model(tmp_path / "model.onnx").ir_version == graph.ir_version
+    assert onnx.load_model(tmp_path / "model.onnx").ir_version == graph.ir_version
 
 
 @pytest.mark.parametrize("name", TOYS)

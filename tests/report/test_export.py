@@ -114,6 +114,13 @@ def test_the_card_and_the_file_say_the_same(stored: StoredStudy, tmp_path: Path)
     assert recipe["study"]["plugins"]["search space tiny"] == 1
 
 
+def test_the_card_tells_of_the_error_of_predictions(stored: StoredStudy, tmp_path: Path) -> None:
+    folder = exported(stored, numbers(stored)["best"], tmp_path / "out")
+    audited = 5 - len(stored.front())  # on the bench predictions are exact
+    (told,) = re.findall(r"\| Error of the predictions in this search \| (.*) \|", (folder / "card.md").read_text())
+    assert told.startswith(f"0.0% median, 0.0% at 90 % of {audited} random trials (stated: 1.0%, 2.0%)")
+
+
 def test_the_script_on_the_card_runs(stored: StoredStudy, tmp_path: Path) -> None:
     folder = exported(stored, numbers(stored)["best"], tmp_path / "out")
     (script,) = re.findall(r"```python\n(.*?)```", (folder / "card.md").read_text(), re.S)

@@ -1,24 +1,19 @@
-"""The local target, and its client against processes that misbehave."""
+"""Addresses and fingerprints, and the local target."""
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from nas_edge import MeasurementError, ModelError, UserError, agent
+from nas_edge import ModelError, UserError
 from nas_edge.plugins import load_plugins
 from nas_edge.targets.address import Address, differences, fingerprint_key, parse_target, parse_threads
 from nas_edge.targets.campaign import reference_model
-from nas_edge.targets.client import AgentClient, AgentRefusal
 from nas_edge.targets.local import LocalTarget
 
-AGENT = [sys.executable, "-P", str(Path(agent.__file__).resolve())]
+from ..models import expanding_model
 
 
 @pytest.fixture
@@ -42,7 +37,9 @@ def test_addresses() -> None:
         ("local?threads=0", "threads is '0'; give a whole number from 1"),
         ("local?threads=two", "threads is 'two'"),
         ("local?threads=200", "this process may use"),
-        ("local?cores=2", "no option 'cores'"),
+        ("local?cores=2", "no option 'cores'; it has threads, provider, processes, max_memory_mb"),
+        ("local?provider=../x", "provider is '../x'"),
+        ("local?processes=0", "processes is '0'"),
         ("local?threads", "threads"),
         ("local?threads=1&threads=2", "given twice"),
         ("local://host", "takes no host"),
@@ -114,59 +111,35 @@ def test_a_removed_working_folder_does_not_matter(tmp_path: Path, monkeypatch: p
     assert LocalTarget().fingerprint()["architecture"]
 
 
-def test_an_agent_killed_in_a_visit_is_an_error_and_no_hang() -> None:
-    with AgentClient(AGENT) as client:
-        client.hello()
-        identity = client.load(reference_model())
-        threading.Timer(0.5, os.kill, (client.pid, signal.SIGKILL)).start()
-        start = time.monotonic()
-        with pytest.raises(MeasurementError, match=r"the agent on the device failed: it ended.*measure again"):
-            for _ in range(100):
-                client.visit(identity, 100)
-        assert time.monotonic() - start < 5
-        with pytest.raises(MeasurementError):
-            client.hello()
+def test_options_are_part_of_the_name() -> None:
+    address = "local?threads=2&provider=AzureExecutionProvider&processes=1&max_memory_mb=512"
+    assert LocalTarget.from_address(address).name == address
+    assert LocalTarget.from_address("local?processes=3&threads=1&provider=CPUExecutionProvider").name == "local"
+    assert LocalTarget(threads=2).name == "local?threads=2"
 
 
-def test_a_silent_agent_is_killed() -> None:
-    with AgentClient([sys.executable, "-c", "import time; time.sleep(60)"]) as client:
-        start = time.monotonic()
-        with pytest.raises(MeasurementError, match="gave no answer in time"):
-            client.ask({"command": "hello"}, timeout_s=0.5)
-        assert time.monotonic() - start < 5
-        with pytest.raises(ProcessLookupError):
-            os.kill(client.pid, 0)
+def test_two_threads_are_pinned_to_two_cores(model: Path) -> None:
+    target = LocalTarget(threads=2, processes=1)
+    assert len(target.fingerprint()["affinity"]) == 2
+    result = target.measure(model, 0.3)
+    assert result.fingerprint["threads"] == 2 and result.p50_ms > 0
 
 
-def test_an_agent_that_takes_nothing_is_killed() -> None:
-    with (
-        AgentClient([sys.executable, "-c", "import time; time.sleep(60)"]) as client,
-        pytest.raises(MeasurementError, match="took nothing in time"),
-    ):
-        client.ask({"command": "load"}, b"x" * (4 << 20), timeout_s=0.5)
+def test_a_provider_that_is_not_offered_is_refused_by_name() -> None:
+    with pytest.raises(UserError) as caught:
+        LocalTarget(provider="NoSuchProvider").fingerprint()
+    assert "does not offer NoSuchProvider; it offers " in str(caught.value)
+    assert "CPUExecutionProvider" in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("answer", ["hello, I am a login banner", "", "\\x00\\x00\\x00\\x04nope"])
-def test_garbage_instead_of_frames_is_an_error(answer: str) -> None:
-    code = f"import sys; sys.stdin.buffer.read(1); sys.stdout.write('{answer}'); sys.exit('boom')"
-    with (
-        AgentClient([sys.executable, "-c", code]) as client,
-        pytest.raises(MeasurementError, match="the agent on the device failed"),
-    ):
-        client.hello()
-
-
-def test_an_agent_that_cannot_start_says_why() -> None:
-    with (
-        AgentClient([sys.executable, "-c", "raise SystemExit('no onnxruntime here')"]) as client,
-        pytest.raises(MeasurementError, match="no onnxruntime here"),
-    ):
-        client.hello()
-    with pytest.raises(MeasurementError, match="did not start"):
-        AgentClient(["/no/such/python"])
-
-
-def test_a_refusal_leaves_the_agent_alive() -> None:
-    with AgentClient(AGENT) as client, pytest.raises(AgentRefusal, match="no model has the id 9"):
-        client.visit(9, 10)
-        assert client.hello()["threads"] == 1
+def test_a_model_that_needs_too_much_memory_is_refused_in_one_line(model: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.onnx"
+    large.write_bytes(expanding_model(200 << 20))
+    with LocalTarget(max_memory_mb=500, processes=1).campaign() as campaign:
+        with pytest.raises(ModelError) as caught:
+            campaign.add(large)
+        assert "it needs more memory than the agent may have (max_memory_mb)" in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert campaign.add(model) == 0
+        campaign.run(0.1)
+        assert len(campaign.visits[0]) >= 3

@@ -1,0 +1,84 @@
+"""A profile from latencies that were measured elsewhere: a table of ONNX files and milliseconds."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from nas_edge.errors import UserError
+from nas_edge.latency.calibrate import MIN_NETWORKS
+from nas_edge.latency.fit import fit
+from nas_edge.latency.graph import Work, kernels_of, load_graph
+from nas_edge.latency.heldout import HeldOutError
+from nas_edge.latency.profile import Profile
+
+COLUMNS = ("path", "latency_ms")
+
+
+def read_table(file: Path) -> list[tuple[Path, float]]:
+    """The rows of a CSV with the columns `path` (of an ONNX file; relative ones to the table) and `latency_ms`.
+
+    Raises `UserError` with the row where something is not as it must be.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            rows = csv.DictReader(opened)
+            names = [name.strip() for name in rows.fieldnames or []]
+            if missing := [c for c in COLUMNS if c not in names]:
+                raise UserError(f"{file}: no column {missing[0]!r} in its first line ({', '.join(names) or 'empty'})")
+            rows.fieldnames = names
+            return [_row(file, number, row["path"], row["latency_ms"]) for number, row in enumerate(rows, start=2)]
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); give a CSV with path,latency_ms") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise UserError(f"{file}: not a CSV file in UTF-8; give one with the columns path,latency_ms") from None
+
+
+def _row(file: Path, number: int, path: str | None, latency: str | None) -> tuple[Path, float]:
+    try:
+        latency_ms = float(latency or "")
+    except ValueError:
+        latency_ms = math.nan
+    if not math.isfinite(latency_ms) or latency_ms <= 0:
+        raise UserError(f"{file}, line {number}: latency_ms is {latency!r}; give milliseconds above 0")
+    model = file.parent / (path or "").strip()
+    if not model.is_file():
+        raise UserError(f"{file}, line {number}: there is no file {model}; paths are relative to the table")
+    return model, latency_ms
+
+
+def from_table(file: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> Profile:
+    """The profile of the device that a table was measured on. `progress(done, total)` counts the files read.
+
+    Its fingerprint is the table's content: it predicts by its file name, for no target. Networks with operators that
+    have no latency model are left out. Raises `UserError` for a table that cannot be read or is too short.
+    """
+    rows = read_table(file)
+    works: list[Work] = []
+    measured: list[float] = []
+    unsupported: set[str] = set()
+    for done, (path, latency_ms) in enumerate(rows, start=1):
+        work = kernels_of(load_graph(path))
+        progress(done, len(rows))
+        unsupported.update(work.unsupported)
+        if not work.unsupported:
+            works.append(work)
+            measured.append(latency_ms)
+    if len(works) < MIN_NETWORKS:
+        why = f" (operators without a latency model: {', '.join(sorted(unsupported))})" if unsupported else ""
+        raise UserError(f"{file}: {len(works)} networks can be used{why}, and a profile needs {MIN_NETWORKS}")
+    model, errors = fit(works, measured)
+    content = "\n".join(f"{path.name},{latency_ms!r}" for path, latency_ms in rows)
+    return Profile(
+        target=file.stem,
+        fingerprint={"table": hashlib.sha256(content.encode()).hexdigest()},
+        model=model,
+        error=HeldOutError.of(errors),
+        low_ms=min(measured),
+        high_ms=max(measured),
+        reference_ms=0.0,
+        domain=f"table {file.name}",
+    )

@@ -1,0 +1,71 @@
+"""How long a prediction takes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+
+from nas_edge.latency.graph import kernels_of
+from nas_edge.latency.heldout import HeldOutError
+from nas_edge.latency.model import LatencyModel, NetworkCorrection, ShapeCorrection
+from nas_edge.latency.profile import Profile
+
+from .families import classified, inverted, quantized, squeeze_excite
+from .networks import Network
+
+REPEATS = 15
+CENTRES, NETWORKS = 40, 400  # as large as profiles get
+LOOPS = 100_000  # about 5 ms of plain Python on a server core; a slower or busier machine is slower at both
+
+
+def candidate() -> onnx.ModelProto:
+    """12 inverted residuals with squeeze-excite and hard-swish: as deep as candidates are."""
+    net = Network(3, 64)
+    value, width = net.node("HardSwish", [net.conv("input", 16, 3, 3, stride=2)]), 16
+    for index in range(12):
+        stride = 2 if index in (2, 5, 8) else 1
+        filters = 16 + 8 * (index // 3)
+        value = inverted(net, value, width, filters, "HardSwish", stride=stride, attend=squeeze_excite)
+        width = filters
+    return classified(net, value, width)
+
+
+def large_profile(model: onnx.ModelProto) -> Profile:
+    """A profile that knows the kernels of the model, with tables of full size."""
+    draw, kernels = np.random.default_rng(0), {k.kind: k for k in kernels_of(model).kernels}
+    kinds = (*kernels, *(f"other{i}" for i in range(40)))
+    shapes = {
+        kind: ShapeCorrection(
+            0.01, draw.uniform(2, 12, (CENTRES, len(kernels[kind].dims))), draw.normal(0, 0.01, CENTRES)
+        )
+        for kind in kernels
+    }
+    network = NetworkCorrection(kinds, draw.uniform(0, 1, (NETWORKS, 1 + len(kinds))), draw.normal(0, 0.001, NETWORKS))
+    prices = {kind: dict.fromkeys(kernel.features, 1e-4) for kind, kernel in kernels.items()}
+    latency = LatencyModel(0.01, prices, 0.0, prices, shapes, network)
+    return Profile("local", {"cpu": "x"}, latency, HeldOutError(0.02, 0.05, 0.8, 0.97, NETWORKS), 0.01, 50.0, 0.1)
+
+
+def elapsed_ms(call: Callable[[], object]) -> float:
+    start = time.process_time()
+    call()
+    return 1e3 * (time.process_time() - start)
+
+
+def yardstick() -> int:
+    return sum(number * number for number in range(LOOPS))
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_candidate_that_is_exported_is_predicted_in_5_ms(int8: bool) -> None:
+    model = quantized(candidate()) if int8 else candidate()
+    profile = large_profile(model)
+    assert profile.predict(model).unsupported == ()
+    pairs = [(elapsed_ms(lambda: profile.predict(model)), elapsed_ms(yardstick)) for _ in range(REPEATS)]
+    predicting, counting = (statistics.median(column) for column in zip(*pairs, strict=True))
+    assert predicting <= max(5.0, counting), f"{predicting:.1f} ms, where the yardstick takes {counting:.1f} ms"
