@@ -23,7 +23,7 @@ from nas_edge.plugins import Registry
 CALIBRATION_SEED = 1_000_003
 SIDES = (8, 16, 24, 28, 32, 48, 64, 80, 96, 128, 160, 192, 224)
 CLASSES = (10, 10, 100, 200)
-PROBE_SHARE = 0.3
+PROBE_SHARE = 0.4
 IMAGES = 40
 DRAWS = 40
 

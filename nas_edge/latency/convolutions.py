@@ -18,6 +18,7 @@ TILE_DEPTH = 64  # of a tile of the matrix unit, which int8 products use where t
 BATCH = 128  # input channels of one pass of a pointwise kernel
 PLAIN_ACTIVATIONS = frozenset(("Relu", "Clip", "HardSigmoid", "Sigmoid", "Tanh", "LeakyRelu"))
 BLOCKED_ACTIVATIONS = PLAIN_ACTIVATIONS | {"HardSwish"}
+EARLY = frozenset(("Clip", "LeakyRelu"))  # fused before channels are blocked, so not after an addition
 
 
 def up(count: int, step: int = BLOCK) -> int:
@@ -54,10 +55,9 @@ def convolution(walk: Walk, node: Node) -> None:
     blocked = len(kernel) == 2 and weight in walk.constants and _runs_blocked(kind, channels, group_channels, filters)
     layout = BLOCKED if blocked else PLAIN
     direct = blocked and kind in ("pointwise", "dense", "vector") and channels < BLOCK  # reads plain channels itself
-    origin = walk.origins.get(image) if blocked and not direct and walk.layout(image) == BLOCKED else None
+    if blocked and not direct and walk.layout(image) == BLOCKED:
+        walk.origins[node.outputs[0]] = walk.origin(image)
     walk.take(image, PLAIN if direct else layout)
-    if blocked:
-        walk.origins[node.outputs[0]] = _moved(origin or (image, 0), node)
     fused = _absorb_followers(walk, node, layout)
     elements = pixels * (up(filters) if blocked else filters)
     kilobytes = (math.prod(walk.shape(image)) + elements) / 256
@@ -107,7 +107,9 @@ class _Shape:
         return work
 
     def plain(self) -> dict[str, float]:
+        groups = self.channels / self.inner
         return {
+            "kilo_groups": groups / 1e3 if 1 < groups else 0.0,
             "mega_macs": self.macs / 1e6,
             "weight_kilobytes": self.filters * self.inner * self.taps / 256,
             "kilo_taps": self.pixels * self.taps * (self.channels if self.inner > 1 else self.filters) / 1e6,
@@ -146,18 +148,6 @@ def _runs_blocked(kind: str, channels: int, group_channels: int, filters: int) -
     return channels % 4 == 0 or (kind != "depthwise" and channels < BLOCK)
 
 
-def _moved(origin: tuple[str, int], node: Node) -> tuple[str, int]:
-    """Where a map's sides come from: ONNX Runtime tells equal ones by the tensor that they started at and halvings."""
-    kernel = node.attribute("kernel_shape", [1, 1])
-    pads, strides = node.attribute("pads", [0] * 4), node.attribute("strides", [1, 1])
-    same = all(a + b == k - 1 for a, b, k in zip(pads[:2], pads[2:], kernel, strict=False))
-    if strides == [1, 1] and same:
-        return origin
-    if strides == [2, 2] and same:
-        return origin[0], origin[1] + 1
-    return node.outputs[0], 0
-
-
 def _absorb_followers(walk: Walk, node: Node, layout: str) -> list[str]:
     """The operators that run inside the convolution: an addition before its activation; those that cost a pass."""
     walk.absorb(node, ("BatchNormalization",))
@@ -170,12 +160,12 @@ def _absorb_followers(walk: Walk, node: Node, layout: str) -> list[str]:
     others = [name for name in add.inputs if name != node.ends[0]]
     if len(others) != 1 or others[0] in walk.constants or walk.shape(others[0]) != walk.shape(node.outputs[0]):
         return []
-    if layout == BLOCKED and walk.origins.get(others[0]) != walk.origins[node.outputs[0]]:
+    if layout == BLOCKED and not walk.same_batch(others[0], node.outputs[0]):
         return []
     producer = walk.producers.get(others[0])
     ready = producer is None or producer.index < node.index
     if ready and walk.has(others[0], layout) and walk.absorb(node, ("Add",)):
-        follower = walk.absorb(node, activations)
+        follower = walk.absorb(node, activations - EARLY if layout == BLOCKED else activations)
         return ["Add", follower.op] if follower else ["Add"]
     return []
 

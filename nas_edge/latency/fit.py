@@ -27,7 +27,7 @@ from nas_edge.latency.networks import Kind, Networks
 from nas_edge.latency.prices import fit_prices
 
 CONSTANT = 0.3  # of the shapes' variance: what all kernels of a kind have in common
-SMALLEST_PART = 0.02  # of a network's time: how far a price near 0 may move
+SMALLEST_PART = 0.005  # of a network's time: how far a price near 0 may move
 CENTRES = 40  # of a kind's shapes that are stored
 FOLDS = 5
 OUTLIER = 3.0  # standard errors

@@ -40,9 +40,10 @@ def _value(
     node: onnx.NodeProto, known: Mapping[str, Integers], shapes: Mapping[str, Sequence[int]]
 ) -> Integers | None:
     """The integers that a node computes, or None where it computes something else or they are not known."""
-    if node.op_type == "Shape" and node.input[0] in shapes and not node.attribute:
-        return np.array(shapes[node.input[0]], dtype=np.int64)
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type == "Shape" and node.input[0] in shapes:
+        sides = shapes[node.input[0]]
+        return np.array(sides[attributes.get("start", 0) : attributes.get("end", len(sides))], dtype=np.int64)
     if node.op_type == "Constant" and "value" in attributes:
         value = numpy_helper.to_array(attributes["value"])
         return value if value.size <= LARGEST and value.dtype.kind in "iu" else None

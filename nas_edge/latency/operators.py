@@ -42,12 +42,12 @@ def moving(kind: str, keeps: frozenset[str] = frozenset((PLAIN,)), calls: int = 
         for source in sources:
             walk.take(source, layout)
         name = kind + _broadcast(walk, node, sources)
-        if layout == BLOCKED and len(sources) > 1:
-            walk.origins[node.outputs[0]] = walk.origins.get(sources[0], (sources[0], 0))
-            if walk.vague.intersection(sources):  # equal sides are not known to be equal
-                for end in ("a", "b", "out"):  # so it runs on five axes
-                    walk.emit(f"{node.name}:{end}", "bookkeeping", {}, dims=(1,))
-        name = f"int8.{name}" if node.quantized and kind not in ("copy", "transpose") else name
+        if layout == BLOCKED and (node.op == "Concat" or walk.same_batch(*sources)):
+            walk.origins[node.outputs[0]] = walk.origin(sources[0])
+        elif layout == BLOCKED:  # equal shapes are not known to be equal: so it runs on five axes
+            for end in ("a", "b", "out"):
+                walk.emit(f"{node.name}:{end}", "bookkeeping", {}, dims=(1,))
+        name = f"int8.{name}" if node.quantized else name
         kilobytes = _moved_kilobytes(walk, node)
         walk.emit(node.name, name, {"kilobytes": kilobytes}, dims=(kilobytes,), calls=calls)
         walk.give(node, layout)
@@ -74,11 +74,14 @@ def _common_layout(walk: Walk, node: Node, images: list[str], keeps: frozenset[s
     layout = walk.layout(max(images, key=lambda name: walk.types[name].elements))
     if layout not in keeps:
         return PLAIN
+    if layout == BLOCKED and node.op.startswith("Global") and walk.shape(images[0])[1] % BLOCK:
+        return PLAIN  # pools are for whole blocks alone
     several = len(walk.data_inputs(node)) < len([name for name in node.inputs if name]) or len(images) > 1
     if layout == BLOCKED and several:
         equal = len({walk.shape(name) for name in images}) == 1 and len(images) == len(node.inputs)
-        aligned = node.op == "Concat" and all(walk.shape(name)[1] % BLOCK == 0 for name in images)
-        if not (equal or aligned) or any(walk.layout(name) != BLOCKED for name in images):
+        aligned = all(walk.shape(name)[1] % BLOCK == 0 for name in images)
+        fit = aligned if node.op == "Concat" else equal
+        if not fit or any(walk.layout(name) != BLOCKED for name in images):
             return PLAIN
     return layout
 
@@ -87,17 +90,31 @@ def window(walk: Walk, node: Node) -> None:
     """Pooling over windows: its work is the taps that it reads."""
     image = walk.source(node, node.inputs[0])
     wanted = CHANNELS_LAST if node.quantized else BLOCKED
-    layout = wanted if walk.layout(image) == wanted else PLAIN
+    whole = walk.shape(image)[1] % BLOCK == 0
+    layout = wanted if (whole if wanted == BLOCKED else walk.layout(image) == wanted) else PLAIN
+    if walk.layout(image) == layout == BLOCKED:
+        walk.origins[node.outputs[0]] = walk.origin(image)
     walk.take(image, layout)
     taps = math.prod(node.attribute("kernel_shape", [1]))
     moved = _moved_kilobytes(walk, node)
+    kind = "max_pool" if node.op == "MaxPool" else "average_pool"
     walk.emit(
         node.name,
-        ("int8.pool" if node.quantized else "pool") + ("" if layout == wanted else ".plain"),
+        ("int8." if node.quantized else "") + kind + ("" if layout == wanted else ".plain"),
         {"mega_macs": walk.elements(node) * taps / 1e6, "kilobytes": moved},
         dims=(moved, taps),
     )
     walk.give(node, layout)
+
+
+def sigmoid(walk: Walk, node: Node) -> None:
+    """Sigmoid; with the product with its own input, which is the swish activation, it is one kernel."""
+    product_ = walk.sole_consumer(node.ends[0])
+    swish = product_ is not None and sorted(product_.inputs) == sorted((node.inputs[0], node.ends[0]))
+    if swish and not node.quantized and walk.absorb(node, ("Mul",)):
+        moving("swish", ANY)(walk, node)
+    else:
+        moving("transcendental", ANY)(walk, node)
 
 
 def resize(walk: Walk, node: Node) -> None:
@@ -151,9 +168,10 @@ def quantize(walk: Walk, node: Node) -> None:
 def dequantize(walk: Walk, node: Node) -> None:
     """DequantizeLinear costs only where float kernels read it, and for each of them anew."""
     readers = [r for r in walk.consumers.get(node.outputs[0], []) if not r.quantized]
+    flat = any(r.op == "ReduceMean" and not r.attribute("keepdims", 1) for r in readers)  # wants plain channels
     for _ in range(len(readers) + (node.outputs[0] in walk.outputs)):
-        moving("dequantize", frozenset((PLAIN, CHANNELS_LAST)))(walk, node)
-    walk.give(node, walk.layout(node.inputs[0]))
+        moving("dequantize", frozenset((PLAIN,)) if flat else UNBLOCKED)(walk, node)
+    walk.give(node, PLAIN if flat else walk.layout(node.inputs[0]))
 
 
 def reduce(walk: Walk, node: Node) -> None:
@@ -203,10 +221,12 @@ def _table() -> dict[str, Handler]:
         (moving("elementwise", UNBLOCKED), ("Max", "Min", "BatchNormalization", "Neg", "Abs", "Sqrt")),
         (moving("elementwise", UNBLOCKED), ("PRelu", "Floor", "Ceil", "Round", "Reciprocal", "Greater", "Less", "Not")),
         (moving("elementwise", UNBLOCKED), ("GreaterOrEqual", "LessOrEqual", "Equal", "And", "Or", "Where", "Sign")),
-        (moving("activation", ANY), ("Relu", "Clip", "LeakyRelu", "HardSigmoid", "ThresholdedRelu")),
+        (moving("activation", ANY), ("Relu", "HardSigmoid")),
+        (moving("activation", UNBLOCKED), ("Clip", "LeakyRelu", "ThresholdedRelu")),
         # Outside a blocked convolution it runs as a hard-sigmoid and a product.
-        (moving("hard_swish", UNBLOCKED, calls=2), ("HardSwish",)),
-        (moving("transcendental", ANY), ("Sigmoid", "Tanh")),
+        (moving("hard_swish", ANY, calls=2), ("HardSwish",)),
+        (sigmoid, ("Sigmoid",)),
+        (moving("transcendental", ANY), ("Tanh",)),
         (moving("transcendental", UNBLOCKED), ("Exp", "Log", "Erf", "Gelu", "FastGelu", "Softplus", "Mish", "Elu")),
         (moving("transcendental", UNBLOCKED), ("Pow", "Selu", "Celu", "Swish", "QuickGelu", "QLinearSigmoid")),
         (softmax, ("Softmax", "LogSoftmax")),

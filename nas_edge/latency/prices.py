@@ -9,8 +9,8 @@ from nas_edge.latency.model import Array, LatencyModel
 from nas_edge.latency.networks import Networks
 
 COMMON = ("calls", "mega_macs", "kilobytes", "weight_kilobytes")  # work that a roofline prices alike in all kinds
-SHRINKAGE = 0.001  # towards the roofline, per network
-SHRINKAGE_TO_EARLIER = 0.03  # towards the prices of a similar device
+SHRINKAGE = 0.02  # towards the roofline, per network
+SHRINKAGE_TO_EARLIER = 0.1  # towards the prices of a similar device
 
 
 def fit_prices(networks: Networks, measured_ms: Array, earlier: LatencyModel | None = None) -> Array:

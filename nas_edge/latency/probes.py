@@ -7,6 +7,7 @@ Each probe is a stem, some blocks of different kinds and a classifier, with rand
 from __future__ import annotations
 
 import logging
+import math
 import random
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 17
 SIDES = (24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224)
-MAX_MMACS = 350.0
+MMACS = (15.0, 900.0)  # a probe stops growing at an amount between
 MAX_BLOCKS = 14
 INT8_SHARE = 0.45
 ACTIVATIONS = ("Relu", "Relu", "Clip", "HardSwish", "Silu")
@@ -44,6 +45,7 @@ class _Builder:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
         self.mmacs = 0.0
+        self.most_mmacs = math.exp(draw.uniform(*map(math.log, MMACS)))
         self.value, self.channels, self.side = "input", 3, draw.choice(SIDES)
         self.activation = draw.choice(ACTIVATIONS)
 
@@ -54,12 +56,15 @@ class _Builder:
         self.act()
         kinds = self.draw.sample(BLOCKS, 3)
         for _ in range(self.draw.randrange(2, MAX_BLOCKS + 1)):
-            if self.mmacs > MAX_MMACS or self.side < 4:
+            if self.mmacs > self.most_mmacs or self.side < 3:
                 break
             self.draw.choice(kinds)(self)
         classes = self.draw.choice((10, 100, 1000))
-        self.node("GlobalAveragePool")
-        self.node("Flatten")
+        if self.draw.random() < 0.3:  # as x.mean() is exported
+            self.node("ReduceMean", axes=[2, 3], keepdims=0)
+        else:
+            self.node("GlobalAveragePool")
+            self.node("Flatten")
         self.node("Gemm", self.weight(classes, self.channels), self.weight(classes), transB=1, output="logits")
         graph = helper.make_graph(
             self.nodes,
@@ -126,13 +131,13 @@ class _Builder:
         self.side = side
 
     def width(self) -> int:
-        """Near the width so far or wider; most often a multiple of 8, as networks have them."""
-        wider = self.channels * self.draw.choice((1.0, 1.0, 1.5, 2.0))
+        """Near the width so far or wider; most often a multiple of 8, as networks have them, and wider on small maps."""
+        wider = self.channels * self.draw.choice((1.0, 1.5, 2.0, 3.0) if self.side <= 14 else (1.0, 1.0, 1.5, 2.0))
         step = self.draw.choice((4, 8, 8, 16, 16))
         return min(max(round(wider / step) * step, step * 2), 512)
 
     def stride(self) -> int:
-        return 2 if self.side >= 14 and self.draw.random() < 0.35 else 1
+        return 2 if self.side >= 6 and self.draw.random() < 0.4 else 1
 
     # --- blocks
 
@@ -223,7 +228,7 @@ class _Builder:
         return None
 
     def pool(self) -> None:
-        if self.side < 8:
+        if self.side < 7:
             return
         op = self.draw.choice(("MaxPool", "MaxPool", "AveragePool"))
         self.node(op, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])

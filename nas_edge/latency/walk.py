@@ -16,11 +16,11 @@ PLAIN, BLOCKED, CHANNELS_LAST = "plain", "blocked", "channels_last"
 # Operators that ONNX Runtime has in int8 when their inputs come from DequantizeLinear and their outputs are quantized.
 QUANTIZABLE = frozenset(
     ("Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "MaxPool", "Sigmoid", "LeakyRelu")
-    + ("Concat", "Softmax", "Resize", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split")
+    + ("Concat", "Softmax", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split")
     + ("Gather", "Pad", "Relu", "Clip")
 )
 # These only choose among values: in int8 where their input and output have the same scale.
-CHOOSING = frozenset(("ReduceMax", "ReduceMin"))
+CHOOSING = frozenset(("ReduceMax", "ReduceMin", "Resize"))
 # These have an int8 form with a float output too.
 FLOAT_OUTPUT = frozenset(("Gemm", "MatMul"))
 
@@ -68,12 +68,12 @@ class Walk:
         self.constants: set[str] = set(self._values)
         self.outputs: set[str] = {o.name for o in model.graph.output}
         self.nodes: list[Node] = []
-        self.vague: set[str] = set()  # maps whose sides ONNX Runtime does not know before it runs
+        self.vague: set[str] = set()  # maps whose batch ONNX Runtime does not know before it runs
         self.producers: dict[str, Node] = {}
         self.consumers: dict[str, list[Node]] = {}
         self.absorbed: set[int] = set()
         self.layouts: dict[str, str] = {}
-        self.origins: dict[str, tuple[str, int]] = {}  # of blocked maps: where their sides come from
+        self.origins: dict[str, str] = {}  # of blocked maps: the one that their batch comes from
         self.kernels: list[KernelWork] = []
         self.unsupported: dict[str, None] = {}
         self._copies: set[tuple[str, str]] = set()
@@ -159,6 +159,14 @@ class Walk:
     def has(self, value: str, layout: str) -> bool:
         """Whether a value is there in a layout already."""
         return self.layout(value) == layout or (value, layout) in self._copies
+
+    def origin(self, value: str) -> str:
+        return self.origins.get(value, value)
+
+    def same_batch(self, first: str, *others: str) -> bool:
+        """Whether ONNX Runtime can tell that blocked maps have the same batch: by its name or by where it comes from."""
+        named = self.vague.isdisjoint((first, *others))
+        return named or all(self.origin(first) == self.origin(other) for other in others)
 
     def take(self, value: str, layout: str) -> None:
         """A kernel reads a value in a layout: once for each value and layout, a change is a kernel."""

@@ -26,7 +26,7 @@ __all__ = ["Campaign", "read_model", "reference_model"]
 
 VISIT_MS = 40.0
 MIN_ROUNDS = 3
-ANCHOR_S = 10.0  # of visits, before a campaign may become the anchor of later ones
+ANCHOR_S = 1.5  # of visits, as `nas-edge measure` takes, before a campaign may become the anchor of later ones
 ANCHOR_SPREAD = 1.25  # of the references' times, upper over lower quartile, that it may have
 
 

@@ -19,7 +19,7 @@ BY_OPERATOR = {
     "reorder to blocks": ("ReorderInput",),
     "reorder from blocks": ("ReorderOutput",),
     "transpose": ("Transpose",),
-    "elementwise": ("Add", "Mul", "Relu", "Clip", "HardSigmoid", "Sigmoid", "QuickGelu", "HardSwish"),
+    "elementwise": ("Add", "Mul", "Sub", "Div", "Relu", "Clip", "HardSigmoid", "Sigmoid", "QuickGelu", "Tanh", "LeakyRelu"),
     "int8 elementwise": ("QLinearAdd", "QLinearMul", "QLinearSigmoid"),
     "quantize": ("QuantizeLinear",),
     "dequantize": ("DequantizeLinear",),
@@ -30,13 +30,14 @@ BY_OPERATOR = {
     "copy": ("Concat", "QLinearConcat", "Split", "Slice"),
     "reduction": ("ReduceMean", "ReduceMax"),
     "resize": ("Resize", "Upsample"),
-    "bookkeeping": ("Reshape", "Flatten"),
+    "bookkeeping": ("Reshape", "Flatten", "Squeeze", "Unsqueeze"),
 }
 WORDS = {operator: word for word, operators in BY_OPERATOR.items() for operator in operators}
 CONVOLUTIONS = {"pointwise", "dense", "depthwise", "grouped", "vector"}
 KINDS = {
-    "elementwise": ("add", "mul", "sub", "div", "elementwise", "activation", "transcendental", "hard_swish"),
+    "elementwise": ("add", "mul", "sub", "div", "elementwise", "activation", "transcendental", "swish", "hard_swish"),
     "product": ("gemm", "matmul"),
+    "pool": ("average_pool", "max_pool"),
     "mean over space": ("global_pool",),
     "reduction": ("reduce", "reducemax", "reducemean"),
 }

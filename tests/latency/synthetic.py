@@ -14,6 +14,7 @@ from nas_edge.latency.walk import KernelWork
 Prices = Mapping[str, Mapping[str, float]]
 SIZES = (8, 16, 24, 32, 48, 64, 96, 128, 192)
 SIDES = (4, 7, 8, 14, 16, 28, 32)
+TAPS = (9, 25)
 PRICES: Prices = {  # ms per unit
     "pointwise": {"calls": 0.004, "mega_macs": 0.02, "kilobytes": 2e-5, "weight_kilobytes": 1e-4},
     "depthwise": {"calls": 0.003, "mega_macs": 0.15, "kilobytes": 5e-5, "weight_kilobytes": 0.0},
@@ -21,13 +22,13 @@ PRICES: Prices = {  # ms per unit
 }
 
 
-def kernel(kind: str, channels: int, filters: int, side: int) -> KernelWork:
-    """A kernel on a square map; `filters` counts in a pointwise one alone."""
+def kernel(kind: str, channels: int, filters: int, side: int, taps: int = 9) -> KernelWork:
+    """A kernel on a square map; `filters` counts in a product of channels alone, `taps` in a depthwise one."""
     pixels = side * side
     if kind.startswith("reorder"):
         kilobytes = 2 * channels * pixels / 256
         return KernelWork(kind, kind, 0, {"calls": 1.0, "kilobytes": kilobytes}, (kilobytes, float(channels)))
-    taps = 9 if kind == "depthwise" else 1
+    taps = taps if kind == "depthwise" else 1
     inner = 1 if kind == "depthwise" else channels
     filters = channels if kind == "depthwise" else filters
     macs = pixels * filters * inner * taps
@@ -47,7 +48,7 @@ def networks(count: int, seed: int = 0, kinds: tuple[str, ...] = tuple(PRICES)) 
     for _ in range(count):
         shares = draw.dirichlet(np.ones(len(kinds)))
         chosen = draw.choice(len(kinds), draw.integers(4, 21), p=shares)
-        sizes = [(int(draw.choice(SIZES)), int(draw.choice(SIZES)), int(draw.choice(SIDES))) for _ in chosen]
+        sizes = [[int(draw.choice(choices)) for choices in (SIZES, SIZES, SIDES, TAPS)] for _ in chosen]
         works.append(Work(tuple(kernel(kinds[k], *size) for k, size in zip(chosen, sizes, strict=True)), ()))
     return works
 

@@ -1,10 +1,10 @@
-"""A small calibration with the real agent, and its refusals."""
+"""A small calibration with the real agent, one on a device whose law is known, and refusals."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,27 @@ import onnx
 import pytest
 
 from nas_edge import InvalidCandidate, Measurement, MeasurementError, Target
-from nas_edge.latency.calibrate import calibrate
+from nas_edge.latency.calibrate import MIN_TO_FIT, calibrate
 from nas_edge.latency.graph import kernels_of
-from nas_edge.latency.model import LatencyModel
 from nas_edge.latency.profile import Profile
 from nas_edge.targets.local import LocalTarget
 
 from .networks import Network, random_mobile
 
-TRUTH = LatencyModel(
-    0.01,
-    {
-        kind: (0.001, price, 0.0005, 0.0001, 0.0001)
-        for kind, price in {
-            "stem": 0.1, "pointwise": 0.02, "depthwise": 0.3, "reorder": 0.0, "elementwise": 0.0, "vector": 0.1,
-            "global_pool": 0.0, "gemm": 0.05, "bookkeeping": 0.0,
-        }.items()
-    },
-)  # fmt: skip
+PER_UNIT = {"calls": 0.002, "mega_macs": 0.02, "kilobytes": 3e-5, "weight_kilobytes": 1e-4}
+
+
+def true_ms(model: onnx.ModelProto) -> float:
+    """A device whose depthwise kernels are dearer than others for the same work."""
+    total = 0.02
+    for kernel in kernels_of(model).kernels:
+        factor = 3.0 if kernel.kind == "depthwise" else 1.0
+        total += factor * sum(PER_UNIT.get(name, 0.0) * amount for name, amount in kernel.features.items())
+    return total
 
 
 class Oracle(Target):
-    """A target that offers no campaign, and runs each network in the time that `TRUTH` says."""
+    """A target that offers no campaign, and runs each network in the time that `true_ms` says."""
 
     name = "oracle"
 
@@ -41,36 +40,50 @@ class Oracle(Target):
         return {"cpu": "oracle", "threads": 1}
 
     def measure(self, model: Path, budget_s: float) -> Measurement:
-        ms = TRUTH.latency_ms(kernels_of(onnx.load(model)))
+        ms = true_ms(onnx.load(model))
         return Measurement(ms, ms, ms, ms, 10, self.name, self.fingerprint())
 
     def measure_many(self, models: Sequence[Path], budget_s: float) -> list[Measurement]:
         return [self.measure(model, budget_s) for model in models]
 
 
+class Rounds(Oracle):
+    """The same with a campaign that takes no time."""
+
+    def __init__(self) -> None:
+        self.models: list[Path] = []
+        self.visits: list[int] = []  # how many networks each run visited
+
+    @contextmanager
+    def campaign(self, homes: int) -> Iterator[Rounds]:
+        assert homes == 2
+        yield self
+
+    def add(self, model: Path) -> None:
+        self.models.append(model)
+
+    def run(self, budget_s: float, progress: Callable[[], None], *, min_rounds: int) -> None:
+        self.visits.append(len(self.models))
+
+    def latencies_ms(self) -> list[float]:
+        return [true_ms(onnx.load(model)) for model in self.models]
+
+    def reference_ms(self) -> float:
+        return 0.25
+
+
 def test_a_real_calibration_predicts_unseen_networks(tmp_path: Path) -> None:
     heard: list[tuple[int, float, float | None]] = []
-    sampled: list[int] = []
 
     def sample(index: int) -> onnx.ModelProto:
-        if index >= 24:
-            raise InvalidCandidate("enough")
-        sampled.append(index)
         if index == 3:
             raise InvalidCandidate("skipped")
         return random_mobile(index)
 
     target = LocalTarget()
     start = time.monotonic()
-    with pytest.raises(InvalidCandidate, match=r"50 candidates in a row could not be built: enough"):
-        calibrate(target, sample, budget_s=60, work_dir=tmp_path)
-    assert sampled == list(range(24))
     profile = calibrate(
-        target,
-        lambda i: random_mobile(i) if i != 3 else _invalid(),
-        budget_s=6,
-        progress=lambda *state: heard.append(state),
-        work_dir=tmp_path,
+        target, sample, budget_s=6, progress=lambda *state: heard.append(state), work_dir=tmp_path
     )
     assert time.monotonic() - start < 30
     assert profile.error.networks == heard[-1][0] >= 8
@@ -88,8 +101,18 @@ def test_a_real_calibration_predicts_unseen_networks(tmp_path: Path) -> None:
     assert 0.6 < sorted(ratios)[len(ratios) // 2] < 1.6  # whatever else runs on this machine
 
 
-def _invalid() -> onnx.ModelProto:
-    raise InvalidCandidate("skipped")
+def test_a_space_that_runs_dry_ends_the_calibration(tmp_path: Path) -> None:
+    sampled: list[int] = []
+
+    def sample(index: int) -> onnx.ModelProto:
+        if index >= 24:
+            raise InvalidCandidate("enough")
+        sampled.append(index)
+        return random_mobile(index)
+
+    with pytest.raises(InvalidCandidate, match=r"50 candidates in a row could not be built: enough"):
+        calibrate(Oracle(), sample, budget_s=60, work_dir=tmp_path)
+    assert sampled == list(range(24))
 
 
 def test_a_target_without_campaigns_is_calibrated_too(tmp_path: Path) -> None:
@@ -98,17 +121,53 @@ def test_a_target_without_campaigns_is_calibrated_too(tmp_path: Path) -> None:
         onnx.save(random_mobile(index), path)
         return path
 
-    # Hard-swish and plain channels have no price in the oracle: keep to what it knows.
-    def known(index: int) -> Path:
-        path = sample(index)
-        if TRUTH.unknown(kernels_of(onnx.load(path))):
-            raise InvalidCandidate("not priced")
-        return path
-
-    profile = calibrate(Oracle(), known, budget_s=2, work_dir=tmp_path)
+    profile = calibrate(Oracle(), sample, budget_s=2, work_dir=tmp_path)
     assert profile.target == "oracle" and profile.error.median < 0.05
     model = random_mobile(5000)
-    assert profile.predict(model).ms == pytest.approx(TRUTH.latency_ms(kernels_of(model)), rel=0.15)
+    assert profile.predict(model).ms == pytest.approx(true_ms(model), rel=0.15)
+
+
+def test_later_rounds_look_for_strange_networks(tmp_path: Path) -> None:
+    """Every second network is then the stranger of two: more are drawn than are measured."""
+    drawn: list[int] = []
+    target = Rounds()
+
+    def sample(index: int) -> onnx.ModelProto:
+        drawn.append(index)
+        return random_mobile(index)
+
+    profile = calibrate(target, sample, budget_s=3, work_dir=tmp_path)
+    measured = len(target.models)
+    assert drawn == list(range(len(drawn)))
+    assert len(target.visits) == 5 and target.visits == sorted(target.visits) and target.visits[-1] == measured
+    assert profile.error.networks == measured > MIN_TO_FIT
+    after_the_first_fit = measured - next(n for n in target.visits if n >= MIN_TO_FIT)
+    assert len(drawn) - measured == pytest.approx(after_the_first_fit / 2, abs=1)
+    assert profile.reference_ms == 0.25 and profile.error.median < 0.03
+
+
+def test_what_was_measured_can_be_kept(tmp_path: Path) -> None:
+    kept: dict[Path, float] = {}
+    target = Rounds()
+    calibrate(target, random_mobile, budget_s=0.5, work_dir=tmp_path, record=kept.__setitem__)
+    assert list(kept) == target.models
+    assert list(kept.values()) == [true_ms(onnx.load(path)) for path in kept]
+
+
+def test_an_earlier_profile_makes_up_for_networks(tmp_path: Path) -> None:
+    """Eight networks of a device that is as the earlier one."""
+    earlier = calibrate(Rounds(), random_mobile, budget_s=2, work_dir=tmp_path)
+
+    def few(index: int) -> onnx.ModelProto:
+        return random_mobile(2000 + index)
+
+    def error(started: Profile | None) -> float:
+        profile = calibrate(Oracle(), few, budget_s=0.01, work_dir=tmp_path, earlier=started)
+        assert profile.error.networks == 8
+        models = [random_mobile(seed) for seed in range(3000, 3020)]
+        return sorted(abs(profile.predict(m).ms / true_ms(m) - 1) for m in models)[10]
+
+    assert error(earlier) < 0.5 * error(None)
 
 
 def test_a_machine_too_slow_for_the_budget_takes_longer(tmp_path: Path) -> None:
@@ -119,8 +178,7 @@ def test_a_machine_too_slow_for_the_budget_takes_longer(tmp_path: Path) -> None:
         made.append(index)
         return random_mobile(index)
 
-    with contextlib.suppress(MeasurementError):  # some of them have kernels that the oracle does not price
-        calibrate(Oracle(), slow, budget_s=0.3, work_dir=tmp_path)
+    assert calibrate(Oracle(), slow, budget_s=0.3, work_dir=tmp_path).error.networks == 8
     assert made == list(range(8))
 
 

@@ -82,8 +82,7 @@ def test_a_network_of_the_calibration_is_not_new_and_an_alien_is(model: LatencyM
 
 def test_unknown_kinds_are_named_and_left_out(model: LatencyModel) -> None:
     known = FRESH[0].kernels
-    strange = replace(kernel("pointwise", 8, 8, 8), kind="grouped")
-    work = Work((*known, strange, replace(strange, kind="conv3d")), ())
+    work = Work((*known, kernel("grouped", 8, 8, 8), kernel("conv3d", 8, 8, 8)), ())
     assert model.unknown(work) == ("conv3d", "grouped")
     assert model.unknown(FRESH[0]) == ()
     plain = LatencyModel(0.02, PRICES)
