@@ -127,7 +127,8 @@ def calibrate(
     raises `InvalidCandidate` the network is left out. `progress(networks, seconds, error)` hears of each step, with
     the median held-out relative error once there is one. `earlier` is a profile of a similar device: what it holds is
     kept where the new measurements say nothing else. Networks are made and measured in turn, never at once: the one
-    would disturb the other. `record` gets the files and latencies (ms) at the end. Raises `MeasurementError` where too few networks could be measured in time.
+    would disturb the other. `record` gets the files and latencies (ms) at the end. Raises `MeasurementError` where too
+    few networks could be measured in time.
     """
     made = _Calibration(sample, work_dir, progress or (lambda networks, seconds, error: None), earlier)
     opened = getattr(target, "campaign", None)

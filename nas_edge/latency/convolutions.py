@@ -109,7 +109,7 @@ class _Shape:
     def plain(self) -> dict[str, float]:
         groups = self.channels / self.inner
         return {
-            "kilo_groups": groups / 1e3 if 1 < groups else 0.0,
+            "kilo_groups": groups / 1e3 if groups > 1 else 0.0,
             "mega_macs": self.macs / 1e6,
             "weight_kilobytes": self.filters * self.inner * self.taps / 256,
             "kilo_taps": self.pixels * self.taps * (self.channels if self.inner > 1 else self.filters) / 1e6,
@@ -164,7 +164,7 @@ def _absorb_followers(walk: Walk, node: Node, layout: str) -> list[str]:
         return []
     producer = walk.producers.get(others[0])
     ready = producer is None or producer.index < node.index
-    if ready and walk.has(others[0], layout) and walk.absorb(node, ("Add",)):
+    if ready and walk.layout(others[0]) == layout and walk.absorb(node, ("Add",)):
         follower = walk.absorb(node, activations - EARLY if layout == BLOCKED else activations)
         return ["Add", follower.op] if follower else ["Add"]
     return []

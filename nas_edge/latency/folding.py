@@ -36,9 +36,7 @@ def fold_integers(graph: onnx.GraphProto, shapes: Mapping[str, Sequence[int]]) -
     return folded
 
 
-def _value(
-    node: onnx.NodeProto, known: Mapping[str, Integers], shapes: Mapping[str, Sequence[int]]
-) -> Integers | None:
+def _value(node: onnx.NodeProto, known: Mapping[str, Integers], shapes: Mapping[str, Sequence[int]]) -> Integers | None:
     """The integers that a node computes, or None where it computes something else or they are not known."""
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     if node.op_type == "Shape" and node.input[0] in shapes:

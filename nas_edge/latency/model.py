@@ -32,15 +32,14 @@ class ShapeCorrection:
     centres: Array
     weights: Array
 
-    def at(self, logs: Array) -> Array:
-        """The share for kernels `[kernels, sizes]`, and nothing outside what was measured but the constant."""
-        return self.constant + alike(logs, self.centres, SHAPE_SCALE) @ self.weights
+    def at(self, logs: Array) -> tuple[Array, Array]:
+        """The share for kernels `[kernels, sizes]`, and how unlike those measured each is, 0 to 1.
 
-    def novelty(self, logs: Array) -> Array:
-        """0 for kernels like those measured, up to 1 for quite other ones."""
-        near = alike(logs, self.centres, SHAPE_SCALE).max(axis=1, initial=0.0)
-        novelty: Array = np.sqrt(np.maximum(1 - near**2, 0))
-        return novelty
+        Outside what was measured nothing but the constant is left of the share.
+        """
+        likeness = alike(logs, self.centres, SHAPE_SCALE)
+        novelty: Array = np.maximum(1 - likeness.max(axis=1, initial=0.0) ** 2, 0)
+        return self.constant + likeness @ self.weights, novelty
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,10 @@ class NetworkCorrection:
     points: Array
     weights: Array
 
-    def at(self, make_up: Array) -> float:
-        return float(alike(make_up[None], self.points, 1.0)[0] @ self.weights)
-
-    def novelty(self, make_up: Array) -> float:
-        return math.sqrt(max(0.0, 1 - float(alike(make_up[None], self.points, 1.0).max(initial=0.0)) ** 2))
+    def at(self, make_up: Array) -> tuple[float, float]:
+        """The share for a network's point, and how unlike those measured it is, 0 to 1."""
+        likeness = alike(make_up[None], self.points, 1.0)[0]
+        return float(likeness @ self.weights), max(0.0, 1 - float(likeness.max(initial=0.0)) ** 2)
 
 
 @dataclass(frozen=True)
@@ -105,8 +103,8 @@ class LatencyModel:
         total, unlike = float(parts.sum()), 0.0
         if self.network is not None:
             point = make_up(self.network.kinds, [k.kind for k in work.kernels], priced, self.base_ms)
-            total += self.network.at(point) * plain
-            unlike = self.network.novelty(point)
+            share, unlike = self.network.at(point)
+            total += share * plain
         total = max(total, LEAST * plain)
         # A single part can come out below 0, which only the sum makes up for.
         parts = np.maximum(parts, LEAST * np.concatenate([[self.base_ms], priced]) + 1e-9)
@@ -122,8 +120,7 @@ class LatencyModel:
         for kind, places in by_kind.items():
             if correction := self.shapes.get(kind):
                 logs = np.log2([kernels[i].dims for i in places])
-                shares[places] = correction.at(logs)
-                novelties[places] = correction.novelty(logs)
+                shares[places], novelties[places] = correction.at(logs)
         return shares, novelties
 
     def latency_ms(self, work: Work) -> float:

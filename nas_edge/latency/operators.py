@@ -90,8 +90,8 @@ def window(walk: Walk, node: Node) -> None:
     """Pooling over windows: its work is the taps that it reads."""
     image = walk.source(node, node.inputs[0])
     wanted = CHANNELS_LAST if node.quantized else BLOCKED
-    whole = walk.shape(image)[1] % BLOCK == 0
-    layout = wanted if (whole if wanted == BLOCKED else walk.layout(image) == wanted) else PLAIN
+    fits = walk.layout(image) == wanted if node.quantized else walk.shape(image)[1] % BLOCK == 0
+    layout = wanted if fits else PLAIN
     if walk.layout(image) == layout == BLOCKED:
         walk.origins[node.outputs[0]] = walk.origin(image)
     walk.take(image, layout)
@@ -105,6 +105,25 @@ def window(walk: Walk, node: Node) -> None:
         dims=(moved, taps),
     )
     walk.give(node, layout)
+
+
+def activation(keeps: frozenset[str]) -> Handler:
+    """A handler for an activation that no convolution takes along.
+
+    In int8 it is no kernel: values are clipped as they are quantized, which they are anew where the scale changes.
+    """
+
+    def handle(walk: Walk, node: Node) -> None:
+        if not node.quantized:
+            moving("activation", keeps)(walk, node)
+            return
+        if walk.rescales(node):
+            kilobytes = walk.elements(node) * 5 / 1024  # int8 and float32
+            for kind in ("dequantize", "quantize"):
+                walk.emit(f"{node.name}:{kind}", kind, {"kilobytes": kilobytes}, dims=(kilobytes,))
+        walk.give(node, walk.layout(walk.source(node, node.inputs[0])))
+
+    return handle
 
 
 def sigmoid(walk: Walk, node: Node) -> None:
@@ -221,8 +240,10 @@ def _table() -> dict[str, Handler]:
         (moving("elementwise", UNBLOCKED), ("Max", "Min", "BatchNormalization", "Neg", "Abs", "Sqrt")),
         (moving("elementwise", UNBLOCKED), ("PRelu", "Floor", "Ceil", "Round", "Reciprocal", "Greater", "Less", "Not")),
         (moving("elementwise", UNBLOCKED), ("GreaterOrEqual", "LessOrEqual", "Equal", "And", "Or", "Where", "Sign")),
-        (moving("activation", ANY), ("Relu", "HardSigmoid")),
-        (moving("activation", UNBLOCKED), ("Clip", "LeakyRelu", "ThresholdedRelu")),
+        (activation(ANY), ("Relu",)),
+        (activation(UNBLOCKED), ("Clip",)),
+        (moving("activation", ANY), ("HardSigmoid",)),
+        (moving("activation", UNBLOCKED), ("LeakyRelu", "ThresholdedRelu")),
         # Outside a blocked convolution it runs as a hard-sigmoid and a product.
         (moving("hard_swish", ANY, calls=2), ("HardSwish",)),
         (sigmoid, ("Sigmoid",)),
@@ -239,7 +260,8 @@ def _table() -> dict[str, Handler]:
         (transpose, ("Transpose",)),
         (moving("transpose"), ("DepthToSpace", "SpaceToDepth")),
         (moving("copy", ANY), ("Concat", "QLinearConcat")),
-        (moving("copy"), ("Slice", "Split", "Pad", "Gather", "Expand", "Tile", "Cast", "GatherND", "Range")),
+        (moving("copy", UNBLOCKED), ("Slice", "Split")),
+        (moving("copy"), ("Pad", "Gather", "Expand", "Tile", "Cast", "GatherND", "Range")),
         (moving("copy"), ("ConstantOfShape", "ScatterND", "GatherElements")),
         (quantize, ("QuantizeLinear", "DynamicQuantizeLinear")),
         (dequantize, ("DequantizeLinear",)),

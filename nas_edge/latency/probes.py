@@ -75,8 +75,6 @@ class _Builder:
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
 
-    # --- parts
-
     def node(
         self, op: str, *others: str, source: str | None = None, output: str | None = None, **attributes: Any
     ) -> str:
@@ -131,15 +129,13 @@ class _Builder:
         self.side = side
 
     def width(self) -> int:
-        """Near the width so far or wider; most often a multiple of 8, as networks have them, and wider on small maps."""
+        """Near the width so far or wider; most often a multiple of 8, as networks have them; wider on small maps."""
         wider = self.channels * self.draw.choice((1.0, 1.5, 2.0, 3.0) if self.side <= 14 else (1.0, 1.0, 1.5, 2.0))
         step = self.draw.choice((4, 8, 8, 16, 16))
         return min(max(round(wider / step) * step, step * 2), 512)
 
     def stride(self) -> int:
         return 2 if self.side >= 6 and self.draw.random() < 0.4 else 1
-
-    # --- blocks
 
     def dense(self) -> None:
         self.conv(self.width(), self.draw.choice((1, 3, 3, 5)), stride=self.stride())

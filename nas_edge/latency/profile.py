@@ -25,9 +25,9 @@ FORMAT = "nas_edge latency profile"
 VERSION = 2
 BASE = "run"  # the kernel that stands for what each run costs before any operator
 RANGE = 1.5  # how far beyond the calibrated latencies a prediction is still inside
-SHAPE_DOUBT = 0.5  # of the time of kernels quite unlike any calibrated one
-NETWORK_DOUBT = 0.1  # of the time of a network quite unlike any calibrated one
-MOST_DOUBT = 0.15  # beyond the stated error, before a network counts as outside
+SHAPE_DOUBT = 0.3  # of the time of kernels quite unlike any calibrated one
+NETWORK_DOUBT = 0.5  # of the time of a network quite unlike any calibrated one
+MOST_DOUBT = 0.14  # beyond the stated error, before a network counts as outside
 
 
 def default_path(fingerprint: Mapping[str, Any], domain: str = "") -> Path:

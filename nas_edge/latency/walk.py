@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import onnx
 import onnx.numpy_helper
 
-from nas_edge.latency.shapes import TypedShape, infer_shapes
+from nas_edge.latency.shapes import TypedShape, constant_shapes, infer_shapes
 
 BLOCK = 16
 PLAIN, BLOCKED, CHANNELS_LAST = "plain", "blocked", "channels_last"
@@ -63,9 +64,10 @@ class Walk:
     """The state of a walk over one graph: shapes, layouts, and the kernels so far."""
 
     def __init__(self, model: onnx.ModelProto, batch: int) -> None:
-        self.types: dict[str, TypedShape] = infer_shapes(model, batch)
-        self._values = {w.name: w for w in model.graph.initializer}
-        self.constants: set[str] = set(self._values)
+        constants = constant_shapes(model)
+        self.types: dict[str, TypedShape] = infer_shapes(model, batch, constants)
+        self.constants: set[str] = set(constants)
+        self._graph = model.graph
         self.outputs: set[str] = {o.name for o in model.graph.output}
         self.nodes: list[Node] = []
         self.vague: set[str] = set()  # maps whose batch ONNX Runtime does not know before it runs
@@ -84,16 +86,15 @@ class Walk:
 
     def _add(self, proto: onnx.NodeProto) -> None:
         """Take a node in, unless it is constant: that ONNX Runtime computes once, on loading."""
-        inputs = list(proto.input)
+        inputs, outputs, op = list(proto.input), list(proto.output), proto.op_type
         named = [name for name in inputs if name]
-        if proto.op_type == "Constant" or (named and all(name in self.constants for name in named)):
-            self.constants.update(proto.output)
+        if op == "Constant" or (named and self.constants.issuperset(named)):
+            self.constants.update(outputs)
             return
-        op = proto.op_type
-        node = Node(len(self.nodes), op, proto.name or proto.output[0], inputs, list(proto.output), proto)
+        node = Node(len(self.nodes), op, proto.name or outputs[0], inputs, outputs, proto)
         node.ends = list(node.outputs)
         self.nodes.append(node)
-        if op in ("Resize", "Reshape") or self.vague.intersection(named):
+        if op in ("Resize", "Reshape") or not self.vague.isdisjoint(named):
             self.vague.update(node.outputs)
         for name in node.outputs:
             self.producers[name] = node
@@ -131,6 +132,14 @@ class Walk:
         constants = [self._values.get(name) for name in (node.inputs[1:3] if node else ())]
         return [onnx.numpy_helper.to_array(c).tobytes() if c is not None else b"?" for c in constants]
 
+    @cached_property
+    def _values(self) -> dict[str, onnx.TensorProto]:
+        return {w.name: w for w in self._graph.initializer}
+
+    def rescales(self, node: Node) -> bool:
+        """Whether an int8 node's output has another scale than its input."""
+        return self._scale(self.producers[node.ends[0]]) != self._scale(self.producers.get(node.inputs[0]))
+
     def data_inputs(self, node: Node) -> list[str]:
         """The inputs that are computed anew in each run."""
         return [name for name in node.inputs if name and name not in self.constants]
@@ -161,10 +170,11 @@ class Walk:
         return self.layout(value) == layout or (value, layout) in self._copies
 
     def origin(self, value: str) -> str:
+        """The map that a blocked one has its batch from."""
         return self.origins.get(value, value)
 
     def same_batch(self, first: str, *others: str) -> bool:
-        """Whether ONNX Runtime can tell that blocked maps have the same batch: by its name or by where it comes from."""
+        """Whether ONNX Runtime can tell that blocked maps have one batch: by its name or by where it comes from."""
         named = self.vague.isdisjoint((first, *others))
         return named or all(self.origin(first) == self.origin(other) for other in others)
 

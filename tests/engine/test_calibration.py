@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from nas_edge import InvalidCandidate, Measurement, Target
-from nas_edge.config import make_config
+from nas_edge.config import StudyConfig, make_config
 from nas_edge.engine.calibration import any_candidates, calibrate_any, calibrated, use_pipeline
 from nas_edge.latency.graph import kernels_of
 from nas_edge.latency.profile import Profile
@@ -19,12 +19,15 @@ from nas_edge.plugins import Registry
 from .devices import Hearing
 
 PER_UNIT = {"calls": 0.003, "mega_macs": 0.02, "kilobytes": 3e-5, "weight_kilobytes": 1e-4}
+FACTORS = {"gemm": 4.0, "dense": 3.0, "plain.dense": 2.0, "bookkeeping": 0.1}
 
 
 def board_ms(model: onnx.ModelProto, slowness: float = 1.0) -> float:
-    features = [kernel.features for kernel in kernels_of(model).kernels]
-    work = sum(PER_UNIT.get(name, 0.0) * amount for row in features for name, amount in row.items())
-    return slowness * (0.02 + work)
+    total = 0.02
+    for kernel in kernels_of(model).kernels:
+        work = sum(PER_UNIT.get(name, 0.0) * amount for name, amount in kernel.features.items())
+        total += FACTORS.get(kernel.kind, 1.0) * work
+    return slowness * total
 
 
 class Worker(Target):
@@ -68,12 +71,15 @@ def worker(tiny: Registry) -> Registry:
     return tiny
 
 
-OPTIONS = {"space": "tiny", "target": "worker", "techniques": [], "calibration_seconds": 2.0}
+def quick_config() -> StudyConfig:
+    """Two seconds of calibration: less than a user may ask for."""
+    config = make_config(None, {"space": "tiny", "target": "worker", "techniques": []})
+    return config.model_copy(update={"calibration_seconds": 2.0})
 
 
 def test_a_profile_for_any_network_comes_from_candidates_and_probes(worker: Registry) -> None:
     heard = Listener()
-    profile = calibrate_any(make_config(None, OPTIONS), worker, heard)
+    profile = calibrate_any(quick_config(), worker, heard)
     assert heard.phases == ["Calibrating latency on worker (at most 2 s)"]
     networks = [step[0] for step in heard.steps]
     assert networks == sorted(networks) and networks[-1] == profile.error.networks >= 8
@@ -82,17 +88,17 @@ def test_a_profile_for_any_network_comes_from_candidates_and_probes(worker: Regi
         f"{profile.error.q90:.1%} (90 % quantile)"
     ]
     assert profile.domain == "tiny1/any/" and profile.target == "worker"
-    candidates = any_candidates(make_config(None, OPTIONS), worker, seed=9)
+    candidates = any_candidates(quick_config(), worker, seed=9)
     models = [candidates(index) for index in range(8)]
     errors = sorted(abs(profile.predict(model).ms / board_ms(model) - 1) for model in models)
     assert errors[4] < 0.2
-    assert "pool" in profile.model.prices or "grouped" in profile.model.prices  # kernels that only probes have
+    of_probes_alone = {"add", "activation", "copy", "depthwise", "pointwise", "int8.pointwise"}
+    assert of_probes_alone & set(profile.model.prices)
 
 
-def test_it_starts_from_an_earlier_profile(worker: Registry, tmp_path: Path) -> None:
+def test_it_starts_from_an_earlier_profile(worker: Registry) -> None:
     """A device half as fast, from the eight networks that there is time for."""
-    config = make_config(None, OPTIONS)
-    candidates = any_candidates(config, worker)
+    candidates = any_candidates(quick_config(), worker)
     earlier = calibrated(Worker(), candidates, "tiny", 3.0, Listener())
     slow = Worker(2.0)
 
@@ -108,7 +114,7 @@ def test_it_starts_from_an_earlier_profile(worker: Registry, tmp_path: Path) -> 
         return sorted(abs(profile.predict(model).ms / board_ms(model, 2.0) - 1) for model in models)[6]
 
     with_earlier, without = error(earlier), error(None)
-    assert with_earlier < without and with_earlier < 0.1
+    assert with_earlier < 0.7 * without
 
 
 def test_a_config_that_names_no_technique_takes_all(worker: Registry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,7 @@ def test_they_have_images_of_all_sizes(candidates: RandomCandidates) -> None:
 
 
 def test_they_can_have_the_images_of_a_data_set(candidates: RandomCandidates) -> None:
-    fixed = RandomCandidates(
-        candidates.registry, candidates.space, (), candidates.config, candidates.target, noise_images(24, 1, 7, 0)
-    )
+    fixed = replace(candidates, data=noise_images(24, 1, 7, 0))
     models = [fixed(i) for i in range(4)]
     assert {sides(model) for model in models} == {(1, 24)}
     assert len({model.SerializeToString() for model in models}) == 4
@@ -73,7 +72,7 @@ def test_the_domain_names_techniques_with_their_versions(built_in: Registry) -> 
 
 
 def test_names_that_nobody_registered_are_refused(built_in: Registry) -> None:
-    with pytest.raises(UserError, match="search space.*'mobilnet'"):
+    with pytest.raises(UserError, match=r"search space.*'mobilnet'"):
         any_candidates(make_config(None, {"space": "mobilnet", "target": "local"}), built_in)
 
 
@@ -90,9 +89,8 @@ class Impossible(SearchSpace):
 
 
 def test_a_space_that_fits_no_image_is_an_invalid_candidate(candidates: RandomCandidates) -> None:
-    broken = RandomCandidates(
-        candidates.registry, Impossible(), (), candidates.config, candidates.target
-    )
+    candidates.registry.search_spaces["impossible"] = Impossible()
+    broken = replace(candidates, space=Impossible())
     with pytest.raises(InvalidCandidate, match=r"40 random candidates could not be built: .*cannot be built"):
         broken(0)
 

@@ -70,7 +70,7 @@ class Device:
 
     def _kernel_ms(self, work: KernelWork) -> float:
         prices = self.prices[work.kind]
-        return self.slowness(work) * sum(prices[name] * amount for name, amount in work.features.items())
+        return float(self.slowness(work) * sum(prices[name] * amount for name, amount in work.features.items()))
 
 
 def narrow_is_slow(work: KernelWork) -> float:

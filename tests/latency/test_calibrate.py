@@ -82,9 +82,7 @@ def test_a_real_calibration_predicts_unseen_networks(tmp_path: Path) -> None:
 
     target = LocalTarget()
     start = time.monotonic()
-    profile = calibrate(
-        target, sample, budget_s=6, progress=lambda *state: heard.append(state), work_dir=tmp_path
-    )
+    profile = calibrate(target, sample, budget_s=6, progress=lambda *state: heard.append(state), work_dir=tmp_path)
     assert time.monotonic() - start < 30
     assert profile.error.networks == heard[-1][0] >= 8
     assert heard[-1][2] == profile.error.median

@@ -40,7 +40,7 @@ def models(tmp_path: Path) -> list[Path]:
 def profile(models: list[Path]) -> Profile:
     """A profile of this machine that prices each kernel at 0.01 ms."""
     kinds = {k.kind for path in models for k in kernels_of(onnx.load(path)).kernels}
-    model = LatencyModel(0.0, dict.fromkeys(kinds, {"calls": 0.01}))
+    model = LatencyModel(0.0, {kind: {"calls": 0.01} for kind in kinds})
     error = HeldOutError(0.03, 0.1, 0.7, 0.9, 80)
     return Profile("local", LocalTarget().fingerprint(), model, error, 0.01, 10.0, 0.1)
 

@@ -148,10 +148,10 @@ def test_other_widths_run_on_plain_channels(channels: int, group: int) -> None:
 def test_an_activation_and_an_addition_inside_cost_a_pass() -> None:
     net = Network(32, 8)
     start = net.node("Relu", [net.conv("input", 32, 32)])
-    value = net.node("Clip", [net.node("Add", [net.conv(start, 32, 32), start])])
+    value = net.node("HardSwish", [net.node("Add", [net.conv(start, 32, 32), start])])
     first, second = (k for k in kernels_of(net.model(value)).kernels if k.kind == "pointwise")
     assert first.features["relu_kilobytes"] == second.features["add_kilobytes"] == 8
-    assert second.features["clip_kilobytes"] == 8 and "add_kilobytes" not in first.features
+    assert second.features["hardswish_kilobytes"] == 8 and "add_kilobytes" not in first.features
 
 
 def test_an_int8_pointwise_convolution_is_a_product_of_packed_tiles() -> None:

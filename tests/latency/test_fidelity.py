@@ -112,9 +112,23 @@ def test_an_addition_whose_batch_is_unknown_runs_on_five_axes(kernel: int) -> No
     assert difference(model) == {}
 
 
-FLOAT_PROBES = [0]
+# Two int8 shuffles in a row: ONNX Runtime turns a channels-last map around once more than the walk.
+KNOWN_OF_PROBES = {6: {"transpose": (14, 16)}, 11: {"transpose": (20, 22)}}
 
 
-@pytest.mark.parametrize("seed", FLOAT_PROBES)
+@pytest.mark.parametrize("seed", range(24))
 def test_probes_are_walked_as_they_run(seed: int) -> None:
-    assert difference(random_probe(seed)) == {}
+    assert difference(random_probe(seed)) == KNOWN_OF_PROBES.get(seed, {})
+
+
+@pytest.mark.parametrize("same_scale", [False, True])
+def test_an_int8_activation_by_itself_is_a_change_of_scale(same_scale: bool) -> None:
+    """A preactivated block: what a quantizer clips anyway is no kernel, but new scales are."""
+    net = Network(16, 8)
+    start = net.quantized(net.int8_conv(net.quantized("input"), 32, 16), zero=0)
+    active = net.quantized(net.node("Relu", [start]), scale=0.02 if same_scale else 0.01, zero=0)
+    value = net.quantized(net.node("Add", [start, net.quantized(net.int8_conv(active, 32, 32))]))
+    value = net.node("Flatten", [net.quantized(net.node("GlobalAveragePool", [value]))])
+    model = net.model(value, rank=2)
+    assert theirs(model)["quantize"] == theirs(model)["dequantize"] == (1 if same_scale else 2)
+    assert difference(model) == {}

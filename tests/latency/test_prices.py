@@ -26,7 +26,7 @@ def test_the_usual_shrinkage_costs_little() -> None:
     found, fresh = Networks(networks(150)), networks(60, seed=1)
     model = plain(found, fit_prices(found, Device().latency_ms(found.works)))
     errors = [model.latency_ms(w) / ms - 1 for w, ms in zip(fresh, Device().latency_ms(fresh), strict=True)]
-    assert np.abs(errors).max() < 0.05 and np.median(np.abs(errors)) < 0.01
+    assert np.abs(errors).max() < 0.15 and np.median(np.abs(errors)) < 0.04
 
 
 def plain(found: Networks, fitted: np.ndarray) -> LatencyModel:

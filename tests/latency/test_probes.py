@@ -49,9 +49,7 @@ def test_onnx_runtime_runs_them(probes: list[onnx.ModelProto]) -> None:
     for model in chosen:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         sides = [dim.dim_value or 1 for dim in model.graph.input[0].type.tensor_type.shape.dim]
         image = np.random.default_rng(0).random(sides, dtype=np.float32)
         (logits,) = session.run(None, {"input": image})

@@ -129,9 +129,7 @@ def test_files_that_are_no_table_are_refused(tmp_path: Path) -> None:
         read_table(tmp_path / "binary.csv")
 
 
-def test_the_commands_calibrate_and_predict(
-    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_commands_calibrate_and_predict(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     profile, model = tmp_path / "p.json", tmp_path / "m.onnx"
     assert main(["calibrate", "--from", str(table), "-o", str(profile), "--json"]) == 0
     made = json.loads(capsys.readouterr().out)
