@@ -23,7 +23,7 @@ test: $(READY)
 lint: $(READY) .mypy_path
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet . || { echo "format with: $(BIN)/ruff format ."; exit 1; }
-	@$(BIN)/mypy --no-error-summary nas_edge .mypy_path/nas_edge_plugins .mypy_path/nas_edge_spaces tests $(if $(wildcard benchmarks/*.py),benchmarks)
+	@$(BIN)/mypy --no-error-summary nas_edge .mypy_path/nas_edge_plugins .mypy_path/nas_edge_spaces tests benchmarks
 
 bench: $(READY)
 	@set -e; for file in $(wildcard benchmarks/*.py); do $(BIN)/python $$file; done

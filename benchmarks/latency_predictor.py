@@ -27,11 +27,10 @@ import numpy as np
 import onnx
 from scipy.stats import kendalltau
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from simple_predictors import simple_predictors
-from torchvision_families import write_families
-
+from benchmarks.support.simple_predictors import simple_predictors
+from benchmarks.support.torchvision_families import write_families
 from nas_edge.config import make_config
 from nas_edge.engine.calibration import any_candidates, calibrated
 from nas_edge.engine.candidates import RandomCandidates, with_probes
@@ -172,9 +171,7 @@ def run(arguments: argparse.Namespace, root: Path) -> dict[str, Any]:
     if not arguments.no_simple:
         works = [kernels_of(model) for model in models[:count]]
         simple = simple_predictors(seen, 60 * arguments.minutes, arguments.threads)
-        result["simple"] = {
-            name: figures(predict(paths, works), measured[:count]) for name, predict in simple.items()
-        }
+        result["simple"] = {name: figures(predict(paths, works), measured[:count]) for name, predict in simple.items()}
     result["reached"] = _reached(result)
     return result
 

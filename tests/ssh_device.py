@@ -125,7 +125,7 @@ def _bare_python(folder: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     (theirs,) = folder.glob("lib/python*/site-packages")
     for package in (numpy, onnxruntime):
-        ours = Path(package.__file__).parent
+        ours = Path(str(package.__file__)).parent
         for part in (ours, ours.with_name(f"{ours.name}.libs")):  # the wheel's shared libraries are beside it
             if part.exists():
                 (theirs / part.name).symlink_to(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -75,4 +76,4 @@ class Device:
 
 def narrow_is_slow(work: KernelWork) -> float:
     """Few channels use few lanes: up to three times slower, smoothly."""
-    return 1 + 2 / (1 + (work.dims[0] / 24) ** 1.5)
+    return float(1 + 2 / (1 + math.pow(work.dims[0] / 24, 1.5)))

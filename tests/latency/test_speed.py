@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -66,6 +67,11 @@ def test_a_candidate_that_is_exported_is_predicted_in_5_ms(int8: bool) -> None:
     model = quantized(candidate()) if int8 else candidate()
     profile = large_profile(model)
     assert profile.predict(model).unsupported == ()
-    pairs = [(elapsed_ms(lambda: profile.predict(model)), elapsed_ms(yardstick)) for _ in range(REPEATS)]
+    gc.collect()
+    gc.freeze()  # a collection would walk over all that the other tests hold
+    try:
+        pairs = [(elapsed_ms(lambda: profile.predict(model)), elapsed_ms(yardstick)) for _ in range(REPEATS)]
+    finally:
+        gc.unfreeze()
     predicting, counting = (statistics.median(column) for column in zip(*pairs, strict=True))
     assert predicting <= max(5.0, counting), f"{predicting:.1f} ms, where the yardstick takes {counting:.1f} ms"

@@ -72,7 +72,7 @@ def _by_operators(paths: Sequence[Path], budget_s: float, threads: int) -> Predi
     with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder, LocalTarget(threads=str(threads)).campaign() as run:
         end = time.monotonic() + budget_s
         known: dict[tuple[object, ...], tuple[str, Array]] = {}
-        order = []
+        order: list[tuple[object, ...]] = []
         for path in paths:
             if time.monotonic() > end - SECONDS_AN_OPERATOR * (len(order) + 20) * 3:
                 break

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 
@@ -63,13 +64,13 @@ def _quantize(source: Path, target: Path, side: int) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Reader(CalibrationDataReader):
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # it has no types
         def __init__(self) -> None:
             generator = np.random.default_rng(0)
             images = [generator.random((1, 3, side, side), dtype=np.float32) for _ in range(IMAGES)]
-            self._images: Iterator[dict[str, np.ndarray]] = iter([{"input": image} for image in images])
+            self._images: Iterator[dict[str, npt.NDArray[np.float32]]] = iter([{"input": image} for image in images])
 
-        def get_next(self) -> dict[str, np.ndarray] | None:
+        def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
             return next(self._images, None)
 
     logging.getLogger().setLevel(logging.ERROR)
