@@ -121,6 +121,10 @@ class LatencyModel:
             if correction := self.shapes.get(kind):
                 logs = np.log2([kernels[i].dims for i in places])
                 shares[places], novelties[places] = correction.at(logs)
+            known = self.prices.get(kind, {}).keys()
+            for place in places:
+                if not kernels[place].features.keys() <= known:  # a kind of work without a price, left out of the sum
+                    novelties[place] = 1.0
         return shares, novelties
 
     def latency_ms(self, work: Work) -> float:

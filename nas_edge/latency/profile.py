@@ -27,6 +27,7 @@ BASE = "run"  # the kernel that stands for what each run costs before any operat
 RANGE = 1.5  # how far beyond the calibrated latencies a prediction is still inside
 SHAPE_DOUBT = 0.3  # of the time of kernels quite unlike any calibrated one
 NETWORK_DOUBT = 0.5  # of the time of a network quite unlike any calibrated one
+WIDER = 2.0  # the interval of a network outside
 MOST_DOUBT = 0.14  # beyond the stated error, before a network counts as outside
 
 
@@ -65,7 +66,8 @@ class Profile:
         work = kernels_of(graph)
         times = self.model.times(work)
         ms, doubt = times.total_ms, _doubt(times)
-        width = math.hypot(self.error.q90, doubt)
+        outside = self._outside(ms, doubt)
+        width = math.hypot(self.error.q90, doubt) * (WIDER if outside else 1.0)
         kernels = [Kernel(k.name, k.kind, t, k.macs) for k, t in zip(work.kernels, times.kernels_ms, strict=True)]
         return Prediction(
             ms=ms,
@@ -74,7 +76,7 @@ class Profile:
             high_ms=ms / (1 - min(width, 0.9)),
             unsupported=work.unsupported + self.model.unknown(work),
             kernels=(Kernel(BASE, BASE, times.base_ms, 0), *kernels),
-            outside=self._outside(ms, doubt),
+            outside=outside,
         )
 
     def _outside(self, ms: float, doubt: float) -> str | None:

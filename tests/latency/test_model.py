@@ -89,6 +89,12 @@ def test_unknown_kinds_are_named_and_left_out(model: LatencyModel) -> None:
     assert plain.latency_ms(work) == pytest.approx(plain.latency_ms(FRESH[0]), rel=1e-6)
 
 
+def test_work_without_a_price_is_novel(model: LatencyModel, works: list[Work]) -> None:
+    first, *others = works[0].kernels
+    strange = first._replace(features={**first.features, "mega_macs_of_3_blocks": 1.0})
+    assert model.times(Work((strange, *others), ())).shape_novelty > model.times(works[0]).shape_novelty
+
+
 def test_an_empty_network_costs_a_run() -> None:
     assert LatencyModel(0.02, PRICES).times(Work((), ())).total_ms == pytest.approx(0.02)
 

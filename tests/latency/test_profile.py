@@ -125,6 +125,8 @@ def test_latencies_beyond_the_calibrated_range_are_outside(fitted: Profile) -> N
     model = random_mobile(1000)
     found = replace(fitted, low_ms=50.0, high_ms=90.0).predict(model)
     assert found.outside == f"{found.ms:.3g} ms is beyond the 50 to 90 ms that were calibrated"
+    usual = replace(fitted, low_ms=0.5 * found.ms, high_ms=2 * found.ms).predict(model)
+    assert usual.outside is None and found.high_ms - found.low_ms > 1.5 * (usual.high_ms - usual.low_ms)
     found = replace(fitted, low_ms=1e-4, high_ms=2e-4).predict(model)
     assert found.outside is not None and "beyond the 0.0001 to 0.0002 ms" in found.outside
     slightly = replace(fitted, low_ms=1.2 * found.ms, high_ms=90.0).predict(model)
