@@ -72,4 +72,4 @@ def _from_table(table: Path) -> Profile:
 
     with live_progress() as progress:
         progress.phase(f"Fitting to {table}")
-        return from_table(table)
+        return from_table(table, progress.calibrated)

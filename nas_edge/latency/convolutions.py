@@ -15,9 +15,11 @@ from nas_edge.latency.walk import BLOCK, BLOCKED, CHANNELS_LAST, PLAIN, Node, Wa
 SET = 4  # blocks of filters that one call of a blocked kernel computes
 TILE = 6  # columns that it computes at once
 TILE_DEPTH = 64  # of a tile of the matrix unit, which int8 products use where the CPU has one
+THIN = 4  # int8 pixels of fewer channels are gathered by single bytes
 BATCH = 128  # input channels of one pass of a pointwise kernel
 PLAIN_ACTIVATIONS = frozenset(("Relu", "Clip", "HardSigmoid", "Sigmoid", "Tanh", "LeakyRelu"))
 BLOCKED_ACTIVATIONS = PLAIN_ACTIVATIONS | {"HardSwish"}
+PRODUCT_ACTIVATIONS = frozenset(("Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "Elu", "Selu", "Softplus"))
 EARLY = frozenset(("Clip", "LeakyRelu"))  # fused before channels are blocked, so not after an addition
 
 
@@ -44,12 +46,16 @@ def convolution(walk: Walk, node: Node) -> None:
     sides = walk.shape(node.outputs[0])[2:]
     pixels, taps = batch * math.prod(sides), math.prod(kernel)
     kind = _kind(channels // group_channels, channels, filters, taps, pixels)
-    shape = _Shape(kind, channels, group_channels, filters, taps, kernel[0], pixels, sides[-1] if sides else 1)
+    height = _kernel_rows(walk, node, image, kernel[0])
+    strided = math.prod(walk.shape(image)[2:]) != math.prod(sides)
+    width = sides[-1] if sides else 1
+    shape = _Shape(kind, channels, group_channels, filters, taps, kernel[0], height, pixels, width, strided)
     dims = (channels, filters, pixels, taps, math.prod(walk.shape(image)[2:]))
     if node.quantized or scheme:
         walk.take(image, CHANNELS_LAST)
         moved = walk.kilobytes(image) + walk.elements(node) / 1024
-        walk.emit(node.name, f"int8.{kind}", shape.int8() | {"kilobytes": moved}, dims=dims, macs=shape.macs)
+        thin = "thin." if kind == "dense" and channels < THIN else ""
+        walk.emit(node.name, f"int8.{thin}{kind}", shape.int8() | {"kilobytes": moved}, dims=dims, macs=shape.macs)
         walk.give(node, CHANNELS_LAST)
         return
     blocked = len(kernel) == 2 and weight in walk.constants and _runs_blocked(kind, channels, group_channels, filters)
@@ -75,10 +81,21 @@ class _Shape:
     """The sizes of one convolution, and the work of each kind of kernel for it."""
 
     def __init__(
-        self, kind: str, channels: int, inner: int, filters: int, taps: int, height: int, pixels: int, width: int
+        self,
+        kind: str,
+        channels: int,
+        inner: int,
+        filters: int,
+        taps: int,
+        height: int,
+        rows_inside: float,
+        pixels: int,
+        width: int,
+        strided: bool,
     ) -> None:
         self.kind, self.channels, self.inner, self.filters = kind, channels, inner, filters
-        self.taps, self.height, self.pixels, self.width = taps, height, pixels, width
+        self.taps, self.height, self.rows_inside, self.pixels, self.width = taps, height, rows_inside, pixels, width
+        self.strided = strided
         self.macs = pixels * filters * inner * taps
 
     def blocked(self, direct: bool) -> dict[str, float]:
@@ -86,15 +103,16 @@ class _Shape:
         sets = -(-up(self.filters) // (BLOCK * SET)) if not depthwise else up(self.filters) // BLOCK
         # In a depthwise convolution a padded channel costs once, in a dense one against every other.
         inner = 1 if depthwise else self.inner if direct or self.kind == "grouped" else up(self.inner)
-        computed = self.pixels * up(self.filters) * inner * self.taps / 1e6
+        computed = self.pixels * up(self.filters) * inner * self.taps * self.rows_inside / self.height / 1e6
         passes = -(-inner // BATCH) if self.taps == 1 else 1 if depthwise or direct else inner // BLOCK
-        rows = 1 if self.taps == 1 else self.pixels / self.width
-        odd = self.pixels % TILE if self.taps == 1 else (self.width - 2 * (self.height // 2)) % TILE
+        flat = self.taps == 1 and not self.strided  # then the whole image is one row
+        rows = 1 if flat else self.pixels / self.width
+        odd = self.pixels % TILE if flat else (self.width - 2 * (self.height // 2)) % TILE
         single = 0 if self.taps == 1 else min(2 * (self.height // 2), self.width)
         work = {
             "mega_macs": computed,
             "weight_kilobytes": self.filters * inner * self.taps / 256,
-            "kilo_rows": rows * sets * passes * self.height / 1e3,
+            "kilo_rows": rows * sets * passes * self.rows_inside / 1e3,
             "mega_odd_macs": computed * rows * odd / self.pixels,
         }
         if single:
@@ -103,7 +121,7 @@ class _Shape:
             # A set with fewer blocks has fewer sums under way at once.
             work[f"mega_macs_of_{last}_blocks"] = computed * last / (up(self.filters) // BLOCK)
         if depthwise or direct:
-            work["kilo_row_taps"] = rows * sets * self.taps / 1e3
+            work["kilo_row_taps"] = rows * sets * self.taps * self.rows_inside / self.height / 1e3
         return work
 
     def plain(self) -> dict[str, float]:
@@ -131,13 +149,25 @@ class _Shape:
         work |= {
             "mega_macs": self.pixels * up(self.inner * self.taps, 4) * up(group) * groups / 1e6,
             "mega_tile_macs": up(self.pixels) * up(self.inner * self.taps, TILE_DEPTH) * up(group) * groups / 1e6,
-            "mega_packed": points * self.channels / 1e3,
             "kilo_pixels": self.pixels * groups / 1e3,
+            "kilo_narrow_pixels": self.pixels * groups / 1e3 if group < BLOCK else 0.0,
             "mega_outputs": self.pixels * up(group) * groups / 1e6,
         }
-        if self.taps > 1:
-            work["kilo_taps"] = points
+        if self.taps > 1 or self.strided:  # its input is gathered first
+            rows = self.pixels * self.height / 1e3
+            work |= {"kilo_taps": points, "kilo_rows": rows, "mega_packed": points * self.channels / 1e3}
         return work
+
+
+def _kernel_rows(walk: Walk, node: Node, image: str, height: int) -> float:
+    """How many rows of the kernel lie inside the image, the mean over the rows of the output: the others are skipped."""
+    source, result = walk.shape(image)[2:], walk.shape(node.outputs[0])[2:]
+    if len(source) < 2 or height == 1:
+        return float(height)
+    stride, dilation = node.attribute("strides", [1])[0], node.attribute("dilations", [1])[0]
+    top = node.attribute("pads", [0])[0]
+    reach = [row * stride - top + tap * dilation for row in range(result[0]) for tap in range(height)]
+    return sum(0 <= y < source[0] for y in reach) / max(result[0], 1)
 
 
 def _runs_blocked(kind: str, channels: int, group_channels: int, filters: int) -> bool:
@@ -186,6 +216,8 @@ def product(walk: Walk, node: Node) -> None:
         scale = walk.sole_consumer(node.ends[0])
         if scale is not None and scale.op in ("Mul", "Div") and len(walk.data_inputs(scale)) == 1:
             walk.absorb(node, (scale.op,))
+    if node.op == "Gemm" and not node.quantized:
+        walk.absorb(node, PRODUCT_ACTIVATIONS)
     size = 1 if node.quantized or node.op in ("MatMulInteger", "QLinearMatMul") else 4
     rows = elements // columns
     work = {

@@ -15,20 +15,20 @@ import numpy as np
 
 from nas_edge.latency.graph import Work
 from nas_edge.latency.model import (
+    NETWORK_SCALE,
     SHAPE_SCALE,
     Array,
     LatencyModel,
     NetworkCorrection,
-    ShapeCorrection,
     alike,
     make_up,
 )
 from nas_edge.latency.networks import Kind, Networks
+from nas_edge.latency.nodes import Observation, node_model
 from nas_edge.latency.prices import fit_prices
+from nas_edge.latency.shares import CONSTANT, condensed
 
-CONSTANT = 0.3  # of the shapes' variance: what all kernels of a kind have in common
 SMALLEST_PART = 0.005  # of a network's time: how far a price near 0 may move
-CENTRES = 40  # of a kind's shapes that are stored
 FOLDS = 5
 OUTLIER = 3.0  # standard errors
 MOST_LOSS = 0.15  # of one network: no single one decides
@@ -53,41 +53,56 @@ CHOICES = (
 
 
 def fit(
-    works: Sequence[Work], latency_ms: Sequence[float] | Array, earlier: LatencyModel | None = None
+    works: Sequence[Work],
+    latency_ms: Sequence[float] | Array,
+    earlier: LatencyModel | None = None,
+    nodes: Sequence[Sequence[Observation]] = (),
 ) -> tuple[LatencyModel, Array]:
     """The model of measured networks, and its signed relative errors in cross-validation.
 
     Each error is of a model fitted without that network, with the prior spreads that predict such networks best.
-    `earlier` is the model of a similar device: prices are shrunk towards its own, times how much slower this one is.
+    `earlier` is the model of a similar device: prices are shrunk towards its own, times how much slower this one is,
+    and its shape corrections are kept where the networks say nothing else. Without one, the model of single nodes
+    (`node_model`) serves the same, where `nodes` holds those that were timed of each network.
     """
-    networks, measured = Networks(works), np.asarray(latency_ms, dtype=float)
+    measured = np.asarray(latency_ms, dtype=float)
     fold = np.random.default_rng(0).permutation(len(works)) % FOLDS
     errors = np.zeros((len(CHOICES), len(works)))
     for held in range(FOLDS):
         kept, left = np.flatnonzero(fold != held).tolist(), np.flatnonzero(fold == held).tolist()
-        fitted = _Fit(Networks([works[i] for i in kept]), measured[kept], earlier)
+        prior = earlier or _of_nodes([nodes[i] for i in kept if nodes])
+        fitted = _Fit([works[i] for i in kept], measured[kept], prior)
         for row, spreads in zip(errors, CHOICES, strict=True):
             model = fitted.model(spreads)
             row[left] = [model.latency_ms(works[i]) / measured[i] - 1 for i in left]
     best = int(np.argmin(np.minimum(np.abs(errors), MOST_LOSS).mean(axis=1)))
-    return _Fit(networks, measured, earlier).model(CHOICES[best]), errors[best]
+    return _Fit(works, measured, earlier or _of_nodes(nodes)).model(CHOICES[best]), errors[best]
+
+
+def _of_nodes(nodes: Sequence[Sequence[Observation]]) -> LatencyModel | None:
+    """The model of single nodes; None where too few were timed."""
+    model = node_model(observation for network in nodes for observation in network)
+    return model if model.prices else None
 
 
 class _Fit:
     """The covariances of all networks, and what follows from them."""
 
-    def __init__(self, networks: Networks, measured_ms: Array, earlier: LatencyModel | None) -> None:
-        self.networks, self.measured = networks, measured_ms
+    def __init__(self, works: Sequence[Work], measured_ms: Array, earlier: LatencyModel | None) -> None:
+        self.earlier = earlier.shapes if earlier else {}
+        self.networks = networks = Networks(works, self.earlier)
+        self.measured = measured_ms
         self.prices = fit_prices(networks, measured_ms, earlier)
         self.priced = np.maximum(networks.amounts @ self.prices, 1e-6)
         self.price_spread = self._price_spread()
         self.kinds = tuple(kind.name for kind in networks.kinds)
+        self.plain = LatencyModel(float(self.prices[0]), networks.by_name(self.prices))
         self.points = np.array([self._point(work) for work in networks.works])
         self.shapes = [self._shapes(kind) for kind in networks.kinds]
         rows = networks.amounts * self.price_spread / measured_ms[:, None]
         share = self.priced / measured_ms
         self.by_prices = rows @ rows.T
-        self.by_network = alike(self.points, self.points, 1.0) * share[:, None] * share[None]
+        self.by_network = alike(self.points, self.points, NETWORK_SCALE) * share[:, None] * share[None]
         self.by_shapes = np.zeros_like(self.by_prices)
         for unique, parts in self.shapes:
             self.by_shapes += parts @ (alike(unique, unique, SHAPE_SCALE) + CONSTANT) @ parts.T
@@ -101,12 +116,8 @@ class _Fit:
         return spread
 
     def _point(self, work: Work) -> Array:
-        model = self._plain()
-        priced = np.array([model.priced_ms(k) for k in work.kernels])
-        return make_up(self.kinds, [k.kind for k in work.kernels], priced, model.base_ms)
-
-    def _plain(self) -> LatencyModel:
-        return LatencyModel(float(self.prices[0]), self.networks.by_name(self.prices))
+        priced = np.array([self.plain.priced_ms(k) for k in work.kernels])
+        return make_up(self.kinds, [k.kind for k in work.kernels], priced, self.plain.base_ms)
 
     def _shapes(self, kind: Kind) -> tuple[Array, Array]:
         """The distinct shapes of a kind, and what share of each network's time they are priced at."""
@@ -133,8 +144,8 @@ class _Fit:
 
     @property
     def _missing(self) -> Array:
-        """What the prices leave, as a share of each network's time."""
-        missing: Array = 1 - self.priced / self.measured
+        """What the prices leave, and the earlier corrections, as a share of each network's time."""
+        missing: Array = 1 - self.networks.expected @ self.prices / self.measured
         return missing
 
     def _left_out(self, spreads: Spreads, noise: Array) -> tuple[Array, Array]:
@@ -149,36 +160,16 @@ class _Fit:
             spreads.prices**2 * self.price_spread**2 * ((self.networks.amounts / self.measured[:, None]).T @ weights)
         )
         corrections = {
-            kind.name: _condensed(unique, spreads.shapes**2 * (parts.T @ weights), parts.sum(axis=0))
+            kind.name: condensed(unique, spreads.shapes**2 * (parts.T @ weights), parts.sum(axis=0)).plus(
+                self.earlier.get(kind.name)
+            )
             for kind, (unique, parts) in zip(self.networks.kinds, self.shapes, strict=True)
         }
         network = NetworkCorrection(self.kinds, self.points, spreads.network**2 * weights * self.priced / self.measured)
         return replace(
-            self._plain(),
+            self.plain,
             base_shift_ms=float(shifts[0]),
             shifts=self.networks.by_name(shifts),
             shapes=corrections,
             network=network,
         )
-
-
-def _condensed(unique: Array, weights: Array, parts: Array) -> ShapeCorrection:
-    """The same correction by few centres, which are spread over the shapes; it is exact where there are no more."""
-    values = alike(unique, unique, SHAPE_SCALE) @ weights
-    chosen = _spread_out(unique, CENTRES)
-    bumps = alike(unique, unique[chosen], SHAPE_SCALE)
-    importance = np.sqrt(parts / max(float(parts.max(initial=0.0)), 1e-12) + 1e-3)[:, None]
-    rows = np.vstack([bumps * importance, 1e-3 * np.eye(len(chosen))])
-    target = np.concatenate([values * importance[:, 0], np.zeros(len(chosen))])
-    condensed = np.linalg.lstsq(rows, target, rcond=None)[0]
-    return ShapeCorrection(CONSTANT * float(weights.sum()), unique[chosen], condensed)
-
-
-def _spread_out(points: Array, count: int) -> list[int]:
-    """Indices of points far from each other: each next one is the farthest from those chosen (Gonzalez 1985)."""
-    chosen = [0]
-    distance = ((points - points[0]) ** 2).sum(axis=1)
-    while len(chosen) < min(count, len(points)):
-        chosen.append(int(distance.argmax()))
-        distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
-    return chosen

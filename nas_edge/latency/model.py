@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,8 @@ from nas_edge.latency.walk import KernelWork
 
 Array = npt.NDArray[np.float64]
 SHAPE_SCALE = 4.0  # octaves of a size within which kernels of one kind are alike
-NETWORK_SCALE = 1.0  # of the square roots of the kinds' shares of the time
-LOG_SCALE = 2.0  # of the logarithm of the latency, beside these shares
+NETWORK_SCALE = 1.0  # within which the points of networks are alike
+LOG_SCALE = 2.0  # of the logarithm of the latency in a network's point
 LEAST = 0.2  # a kernel costs at least this part of what its work is priced at
 
 
@@ -41,6 +40,16 @@ class ShapeCorrection:
         novelty: Array = np.maximum(1 - likeness.max(axis=1, initial=0.0) ** 2, 0)
         return self.constant + likeness @ self.weights, novelty
 
+    def plus(self, other: ShapeCorrection | None) -> ShapeCorrection:
+        """The sum of two corrections; this one where there is no other."""
+        if other is None:
+            return self
+        return ShapeCorrection(
+            self.constant + other.constant,
+            np.concatenate([self.centres, other.centres]),
+            np.concatenate([self.weights, other.weights]),
+        )
+
 
 @dataclass(frozen=True)
 class NetworkCorrection:
@@ -56,7 +65,7 @@ class NetworkCorrection:
 
     def at(self, make_up: Array) -> tuple[float, float]:
         """The share for a network's point, and how unlike those measured it is, 0 to 1."""
-        likeness = alike(make_up[None], self.points, 1.0)[0]
+        likeness = alike(make_up[None], self.points, NETWORK_SCALE)[0]
         return float(likeness @ self.weights), max(0.0, 1 - float(likeness.max(initial=0.0)) ** 2)
 
 
@@ -88,6 +97,11 @@ class LatencyModel:
     shifts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     shapes: Mapping[str, ShapeCorrection] = field(default_factory=dict)
     network: NetworkCorrection | None = None
+
+    def price(self, kind: str, feature: str) -> float | None:
+        """What a unit of work costs in ms, with its correction; None where it has no price."""
+        price = self.prices.get(kind, {}).get(feature)
+        return None if price is None else max(price + self.shifts.get(kind, {}).get(feature, 0.0), 0.0)
 
     def priced_ms(self, kernel: KernelWork) -> float:
         """The time of one kernel by its price alone; 0 for an unknown kind."""
@@ -132,11 +146,7 @@ class LatencyModel:
 
     def unknown(self, work: Work) -> tuple[str, ...]:
         """The kinds of kernel that were never calibrated."""
-        return tuple(sorted({k.kind for k in work.kernels} - self._kinds))
-
-    @cached_property
-    def _kinds(self) -> frozenset[str]:
-        return frozenset(self.prices)
+        return tuple(sorted({k.kind for k in work.kernels} - self.prices.keys()))
 
     def to_json(self) -> dict[str, Any]:
         shapes = {
@@ -193,14 +203,14 @@ def alike(a: Array, b: Array, scale: float) -> Array:
 
 
 def make_up(kinds: Sequence[str], of: Sequence[str], times_ms: Array, base_ms: float) -> Array:
-    """A network's point: `[1 + kinds]`, scaled so that a distance of 1 is as far as networks are alike."""
+    """A network's point `[1 + kinds]`: see `NetworkCorrection`."""
     total = max(base_ms + float(times_ms.sum()), 1e-6)
     column = {kind: i for i, kind in enumerate(kinds)}
     shares = np.zeros(len(kinds))
     for kind, ms in zip(of, times_ms, strict=True):
         if kind in column:
             shares[column[kind]] += ms / total
-    return np.concatenate([[math.log(total) / LOG_SCALE], np.sqrt(shares)]) / NETWORK_SCALE
+    return np.concatenate([[math.log(total) / LOG_SCALE], np.sqrt(shares)])
 
 
 def _cost(prices: Mapping[str, float], kernel: KernelWork) -> float:

@@ -41,7 +41,10 @@ def moving(kind: str, keeps: frozenset[str] = frozenset((PLAIN,)), calls: int = 
         layout = _common_layout(walk, node, images, keeps)
         for source in sources:
             walk.take(source, layout)
-        name = kind + _broadcast(walk, node, sources)
+        spread, spans = _broadcast(walk, node, sources, layout)
+        name = kind + spread
+        if node.op in ("Concat", "QLinearConcat"):
+            spans = _runs(walk, node, sources, layout)
         if layout == BLOCKED and (node.op == "Concat" or walk.same_batch(*sources)):
             walk.origins[node.outputs[0]] = walk.origin(sources[0])
         elif layout == BLOCKED:  # equal shapes are not known to be equal: so it runs on five axes
@@ -49,22 +52,54 @@ def moving(kind: str, keeps: frozenset[str] = frozenset((PLAIN,)), calls: int = 
                 walk.emit(f"{node.name}:{end}", "bookkeeping", {}, dims=(1,))
         name = f"int8.{name}" if node.quantized else name
         kilobytes = _moved_kilobytes(walk, node)
-        walk.emit(node.name, name, {"kilobytes": kilobytes}, dims=(kilobytes,), calls=calls)
+        odd = spans if spans and walk.elements(node) // spans % BLOCK else 0
+        work = {"kilobytes": kilobytes, "kilo_spans": spans / 1e3, "kilo_odd_spans": odd / 1e3}
+        walk.emit(node.name, name, work, dims=(kilobytes, spans) if spans else (kilobytes,), calls=calls)
         walk.give(node, layout)
 
     return handle
 
 
-def _broadcast(walk: Walk, node: Node, sources: list[str]) -> str:
-    """How a smaller operand is spread: along channels or space, or a constant; each is another loop."""
+def _broadcast(walk: Walk, node: Node, sources: list[str], layout: str) -> tuple[str, int]:
+    """How a smaller operand is spread, each way another loop, and over how many spans that lie together.
+
+    It is a constant, or is spread along channels or space: as a vector, or as one value for a span.
+    """
     if node.op not in ("Add", "Mul", "Sub", "Div"):
-        return ""
+        return "", 0
     if len(sources) < 2:
-        return ".constant"
+        return ".constant", 0
     first, second = (walk.shape(s) for s in sources[:2])
     if first == second or len(first) != 4 or len(second) != 4:
-        return ""
-    return ".over_channels" if first[1] != second[1] else ".over_space"
+        return "", 0
+    batch, channels, *sides = (max(pair) for pair in zip(first, second, strict=True))
+    last = layout == CHANNELS_LAST
+    spans = batch * (math.prod(sides) if last else channels)
+    return (".over_channels" if first[1] != second[1] else ".over_space") + (".last" if last else ""), spans
+
+
+def _runs(walk: Walk, node: Node, sources: list[str], layout: str) -> int:
+    """How many runs of values a concatenation copies: what lies together of each input, outside its axis."""
+    shape = walk.shape(node.outputs[0])
+    axis = int(node.attribute("axis", 1)) % max(len(shape), 1)
+    if layout == CHANNELS_LAST and axis == 1:
+        return len(sources) * shape[0] * math.prod(shape[2:])
+    return len(sources) * math.prod(shape[:axis])
+
+
+def global_pool(walk: Walk, node: Node) -> None:
+    """The mean of each channel: a pass over the image, and an end for each channel."""
+    source = walk.source(node, node.inputs[0])
+    layout = _common_layout(walk, node, [source], ANY)
+    walk.take(source, layout)
+    if layout == BLOCKED:
+        walk.origins[node.outputs[0]] = walk.origin(source)
+    channels = walk.elements(node)
+    kilobytes = _moved_kilobytes(walk, node)
+    name = ("int8." if node.quantized else "") + "global_pool" + ("" if layout != PLAIN else ".plain")
+    work = {"kilobytes": kilobytes, "kilo_outputs": channels / 1e3}
+    walk.emit(node.name, name, work, dims=(kilobytes, channels))
+    walk.give(node, layout)
 
 
 def _common_layout(walk: Walk, node: Node, images: list[str], keeps: frozenset[str]) -> str:
@@ -140,7 +175,7 @@ def resize(walk: Walk, node: Node) -> None:
     """Resize: positions are found for each row and column, then for each pixel a mean of its neighbours."""
     image = walk.source(node, node.inputs[0])
     walk.take(image, PLAIN)
-    read, written = walk.elements_of(image), walk.elements(node)
+    read, written = walk.types[image].elements, walk.elements(node)
     sides = walk.shape(node.outputs[0])[2:]
     mode = node.attribute("mode", b"nearest").decode()
     work = {
@@ -181,7 +216,7 @@ def transpose(walk: Walk, node: Node) -> None:
 
 def quantize(walk: Walk, node: Node) -> None:
     """QuantizeLinear that no int8 kernel takes along."""
-    moving("quantize", frozenset((PLAIN, CHANNELS_LAST)))(walk, node)
+    moving("quantize", UNBLOCKED)(walk, node)
 
 
 def dequantize(walk: Walk, node: Node) -> None:
@@ -198,14 +233,13 @@ def reduce(walk: Walk, node: Node) -> None:
     source = walk.source(node, node.inputs[0])
     reduced, image = walk.shape(node.outputs[0]), walk.shape(source)
     channels = len(image) == 4 and len(reduced) == 4 and reduced[1] != image[1]
-    kind = f"{'reduce' if not channels else node.op.lower() + '.channels'}"
     if not channels:
-        moving(kind, frozenset((PLAIN, CHANNELS_LAST)))(walk, node)
+        moving("reduce", UNBLOCKED)(walk, node)
         return
     layout = PLAIN if walk.layout(source) == BLOCKED else walk.layout(source)
     walk.take(source, layout)
-    work = {"kilo_inputs": walk.elements_of(source) / 1e3, "kilo_outputs": walk.elements(node) / 1e3}
-    name = ("int8." if node.quantized else "") + kind + (".last" if layout == CHANNELS_LAST else "")
+    work = {"kilo_inputs": walk.types[source].elements / 1e3, "kilo_outputs": walk.elements(node) / 1e3}
+    name = ("int8." if node.quantized else "") + f"{node.op.lower()}.channels" + (".last" if layout == CHANNELS_LAST else "")
     walk.emit(node.name, name, work, dims=(walk.elements(node), image[1]))
     walk.give(node, layout)
 
@@ -253,14 +287,14 @@ def _table() -> dict[str, Handler]:
         (softmax, ("Softmax", "LogSoftmax")),
         (moving("normalization"), ("LayerNormalization", "InstanceNormalization", "GroupNormalization")),
         (moving("normalization"), ("SimplifiedLayerNormalization", "RMSNormalization", "LpNormalization", "LRN")),
-        (moving("global_pool", ANY), ("GlobalAveragePool", "GlobalMaxPool", "QLinearGlobalAveragePool")),
+        (global_pool, ("GlobalAveragePool", "GlobalMaxPool", "QLinearGlobalAveragePool")),
         (reduce, ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL2", "ReduceProd", "ArgMax")),
         (window, ("MaxPool", "AveragePool", "QLinearAveragePool")),
         (resize, ("Resize", "Upsample")),
         (transpose, ("Transpose",)),
         (moving("transpose"), ("DepthToSpace", "SpaceToDepth")),
-        (moving("copy", ANY), ("Concat", "QLinearConcat")),
-        (moving("copy", UNBLOCKED), ("Slice", "Split")),
+        (moving("concat", ANY), ("Concat", "QLinearConcat")),
+        (moving("slice", UNBLOCKED), ("Slice", "Split")),
         (moving("copy"), ("Pad", "Gather", "Expand", "Tile", "Cast", "GatherND", "Range")),
         (moving("copy"), ("ConstantOfShape", "ScatterND", "GatherElements")),
         (quantize, ("QuantizeLinear", "DynamicQuantizeLinear")),

@@ -25,6 +25,7 @@ SIDES = (24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224)
 MMACS = (15.0, 900.0)  # a probe stops growing at an amount between
 MAX_BLOCKS = 14
 INT8_SHARE = 0.45
+HEADS = (256, 512, 576, 960, 1024, 1280)
 ACTIVATIONS = ("Relu", "Relu", "Clip", "HardSwish", "Silu")
 CALIBRATION_IMAGES = 2
 
@@ -59,13 +60,8 @@ class _Builder:
             if self.mmacs > self.most_mmacs or self.side < 3:
                 break
             self.draw.choice(kinds)(self)
-        classes = self.draw.choice((10, 100, 1000))
-        if self.draw.random() < 0.3:  # as x.mean() is exported
-            self.node("ReduceMean", axes=[2, 3], keepdims=0)
-        else:
-            self.node("GlobalAveragePool")
-            self.node("Flatten")
-        self.node("Gemm", self.weight(classes, self.channels), self.weight(classes), transB=1, output="logits")
+        classes = self.draw.choice((10, 100, 1000, 1000))
+        self.head(classes)
         graph = helper.make_graph(
             self.nodes,
             "probe",
@@ -127,6 +123,25 @@ class _Builder:
         gate = self.node(self.draw.choice(("Sigmoid", "HardSigmoid")))
         self.node("Mul", gate, source=source)
         self.side = side
+
+    def head(self, classes: int) -> None:
+        """The classifier; before it often a wide pointwise layer or a hidden one: most of a mobile network's weights."""
+        if self.draw.random() < 0.5:
+            self.conv(max(self.draw.choice(HEADS), self.channels), 1)
+            self.act()
+        if self.draw.random() < 0.3:  # as x.mean() is exported
+            self.node("ReduceMean", axes=[2, 3], keepdims=0)
+        else:
+            self.node("GlobalAveragePool")
+            self.node("Flatten")
+        if self.draw.random() < 0.3:
+            self.linear(self.draw.choice(HEADS))
+            self.act()
+        self.linear(classes, output="logits")
+
+    def linear(self, columns: int, output: str | None = None) -> None:
+        self.node("Gemm", self.weight(columns, self.channels), self.weight(columns), transB=1, output=output)
+        self.channels = columns
 
     def width(self) -> int:
         """Near the width so far or wider; most often a multiple of 8, as networks have them; wider on small maps."""

@@ -6,13 +6,14 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_edge.errors import StudyMismatch, UserError
-from nas_edge.latency.graph import kernels_of
+from nas_edge.latency.fit import fit
+from nas_edge.latency.graph import Work, kernels_of
 from nas_edge.latency.heldout import HeldOutError
 from nas_edge.latency.model import LatencyModel, Times
 from nas_edge.records import Kernel, Prediction
@@ -55,6 +56,24 @@ class Profile:
     high_ms: float
     reference_ms: float
     domain: str = ""
+
+    @classmethod
+    def fitted(
+        cls,
+        works: Sequence[Work],
+        latency_ms: Sequence[float],
+        *,
+        target: str,
+        fingerprint: Mapping[str, Any],
+        reference_ms: float = 0.0,
+        domain: str = "",
+        earlier: Profile | None = None,
+    ) -> Profile:
+        """The profile of measured networks, none of which holds an unsupported operator; `earlier` as in `fit`."""
+        model, errors = fit(works, latency_ms, earlier and earlier.model)
+        return cls(
+            target, fingerprint, model, HeldOutError.of(errors), min(latency_ms), max(latency_ms), reference_ms, domain
+        )
 
     def predict(self, graph: onnx.ModelProto) -> Prediction:
         """The latency of a network, with an interval that held for 90 % of the held-out ones.

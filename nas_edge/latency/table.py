@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-from collections.abc import Callable
+import time
 from pathlib import Path
 
 from nas_edge.errors import UserError
-from nas_edge.latency.calibrate import MIN_NETWORKS
-from nas_edge.latency.fit import fit
+from nas_edge.latency.calibrate import MIN_NETWORKS, Progress, without_a_model
 from nas_edge.latency.graph import Work, kernels_of, load_graph
-from nas_edge.latency.heldout import HeldOutError
 from nas_edge.latency.profile import Profile
 
 COLUMNS = ("path", "latency_ms")
@@ -50,8 +48,8 @@ def _row(file: Path, number: int, path: str | None, latency: str | None) -> tupl
     return model, latency_ms
 
 
-def from_table(file: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> Profile:
-    """The profile of the device that a table was measured on. `progress(done, total)` counts the files read.
+def from_table(file: Path, progress: Progress = lambda networks, seconds, error: None) -> Profile:
+    """The profile of the device that a table was measured on. `progress` hears of each file read, as in `calibrate`.
 
     Its fingerprint is the table's content: it predicts by its file name, for no target. Networks with operators that
     have no latency model are left out. Raises `UserError` for a table that cannot be read or is too short.
@@ -60,25 +58,24 @@ def from_table(file: Path, progress: Callable[[int, int], None] = lambda done, t
     works: list[Work] = []
     measured: list[float] = []
     unsupported: set[str] = set()
+    start = time.monotonic()
     for done, (path, latency_ms) in enumerate(rows, start=1):
         work = kernels_of(load_graph(path))
-        progress(done, len(rows))
+        progress(done, time.monotonic() - start, None)
         unsupported.update(work.unsupported)
         if not work.unsupported:
             works.append(work)
             measured.append(latency_ms)
     if len(works) < MIN_NETWORKS:
-        why = f" (operators without a latency model: {', '.join(sorted(unsupported))})" if unsupported else ""
-        raise UserError(f"{file}: {len(works)} networks can be used{why}, and a profile needs {MIN_NETWORKS}")
-    model, errors = fit(works, measured)
+        raise UserError(
+            f"{file}: {len(works)} networks can be used{without_a_model(unsupported)}, "
+            f"and a profile needs {MIN_NETWORKS}"
+        )
     content = "\n".join(f"{path.name},{latency_ms!r}" for path, latency_ms in rows)
-    return Profile(
+    return Profile.fitted(
+        works,
+        measured,
         target=file.stem,
         fingerprint={"table": hashlib.sha256(content.encode()).hexdigest()},
-        model=model,
-        error=HeldOutError.of(errors),
-        low_ms=min(measured),
-        high_ms=max(measured),
-        reference_ms=0.0,
         domain=f"table {file.name}",
     )

@@ -22,6 +22,7 @@ QUANTIZABLE = frozenset(
 )
 # These only choose among values: in int8 where their input and output have the same scale.
 CHOOSING = frozenset(("ReduceMax", "ReduceMin", "Resize"))
+INTEGER = QUANTIZABLE | CHOOSING
 # These have an int8 form with a float output too.
 FLOAT_OUTPUT = frozenset(("Gemm", "MatMul"))
 
@@ -103,7 +104,7 @@ class Walk:
 
     def _find_quantized(self, node: Node) -> None:
         """Mark a node that runs in int8, with the activation and the quantization that it takes along."""
-        if node.op not in QUANTIZABLE | CHOOSING or node.index in self.absorbed:
+        if node.op not in INTEGER or node.index in self.absorbed:
             return
         data = [self.producers.get(name) for name in self.data_inputs(node)]
         if not data or any(p is None or p.op != "DequantizeLinear" for p in data):
@@ -210,9 +211,6 @@ class Walk:
     def elements(self, node: Node) -> int:
         """The values that a node computes."""
         return sum(self.types[name].elements for name in node.outputs)
-
-    def elements_of(self, value: str) -> int:
-        return self.types[value].elements
 
     def emit(
         self, name: str, kind: str, work: Mapping[str, float], *, dims: Iterable[float], macs: int = 0, calls: int = 1

@@ -35,17 +35,18 @@ BY_OPERATOR = {
     "int8 elementwise": ("QLinearAdd", "QLinearMul", "QLinearSigmoid"),
     "quantize": ("QuantizeLinear",),
     "dequantize": ("DequantizeLinear",),
-    "product": ("Gemm", "MatMul", "FusedMatMul", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat"),
+    "product": ("Gemm", "FusedGemm", "MatMul", "FusedMatMul", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat"),
     "softmax": ("Softmax", "QLinearSoftmax"),
     "mean over space": ("GlobalAveragePool", "QLinearGlobalAveragePool"),
     "pool": ("MaxPool", "AveragePool", "NhwcMaxPool", "QLinearAveragePool"),
-    "copy": ("Concat", "QLinearConcat", "Split", "Slice"),
+    "concat": ("Concat", "QLinearConcat"),
+    "slice": ("Split", "Slice"),
     "reduction": ("ReduceMean", "ReduceMax"),
     "resize": ("Resize", "Upsample"),
     "bookkeeping": ("Reshape", "Flatten", "Squeeze", "Unsqueeze"),
 }
 WORDS = {operator: word for word, operators in BY_OPERATOR.items() for operator in operators}
-CONVOLUTIONS = {"pointwise", "dense", "depthwise", "grouped", "vector"}
+CONVOLUTIONS = {"pointwise", "dense", "depthwise", "grouped", "vector", "thin"}
 KINDS = {
     "elementwise": ("add", "mul", "sub", "div", "elementwise", "activation", "transcendental", "swish", "hard_swish"),
     "product": ("gemm", "matmul"),

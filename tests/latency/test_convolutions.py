@@ -76,12 +76,12 @@ def test_a_pointwise_convolution_takes_128_channels_a_pass(channels: int, passes
 
 
 def test_a_dense_convolution_has_borders_and_odd_columns() -> None:
-    macs = 225 * 64 * 32 * 9 / 1e6
+    macs = 15 * (15 * 3 - 2) * 64 * 32 * 3 / 1e6  # the rows of the kernel above and below the image are skipped
     expected = {
         "mega_macs": macs,
         "weight_kilobytes": 64 * 32 * 9 / 256,
         "kilobytes": (32 + 64) * 225 / 256,
-        "kilo_rows": 15 * 2 * 3 / 1e3,  # rows, blocks of channels, rows of the kernel
+        "kilo_rows": (15 * 3 - 2) * 2 / 1e3,  # rows of the kernel, blocks of channels
         "mega_odd_macs": macs / 15,  # 13 inner columns: two tiles and one
         "mega_border_macs": macs * 2 / 15,
     }
@@ -89,29 +89,29 @@ def test_a_dense_convolution_has_borders_and_odd_columns() -> None:
 
 
 def test_the_first_convolution_reads_plain_channels() -> None:
-    macs = 256 * 32 * 3 * 9 / 1e6
+    macs = 16 * (16 * 3 - 1) * 32 * 3 * 3 / 1e6  # with a stride of 2 only the first row reaches out
     expected = {
         "mega_macs": macs,
         "weight_kilobytes": 32 * 27 / 256,
         "kilobytes": (3 * 32 * 32 + 256 * 32) / 256,
-        "kilo_rows": 16 * 3 / 1e3,
+        "kilo_rows": (16 * 3 - 1) / 1e3,
         "mega_odd_macs": macs / 8,  # 14 inner columns of 16
         "mega_border_macs": macs / 8,
         "mega_macs_of_2_blocks": macs,
-        "kilo_row_taps": 16 * 9 / 1e3,
+        "kilo_row_taps": (16 * 3 - 1) * 3 / 1e3,
     }
     check(conv(3, 32, 3, 32, stride=2), "direct.dense", expected)
 
 
 def test_a_depthwise_convolution_computes_each_padded_channel_once() -> None:
-    macs = 196 * 48 * 9 / 1e6
+    macs = 14 * (14 * 3 - 2) * 48 * 3 / 1e6
     expected = {
         "mega_macs": macs,
         "weight_kilobytes": 40 * 9 / 256,
         "kilobytes": (40 + 48 + 8) * 196 / 256,
-        "kilo_rows": 14 * 3 * 3 / 1e3,  # rows, blocks, rows of the kernel
+        "kilo_rows": (14 * 3 - 2) * 3 / 1e3,  # rows of the kernel, blocks
         "mega_border_macs": macs / 7,  # 12 inner columns are two tiles: none is odd
-        "kilo_row_taps": 14 * 3 * 9 / 1e3,
+        "kilo_row_taps": (14 * 3 - 2) * 3 * 3 / 1e3,
     }
     work = conv(40, 40, 3, 14, group=40)
     check(work, "depthwise", expected)
@@ -124,7 +124,7 @@ def test_a_map_narrower_than_the_kernel_is_all_border() -> None:
 
 
 def test_groups_of_whole_blocks_are_blocked() -> None:
-    macs = 36 * 64 * 16 * 9 / 1e6
+    macs = 6 * (6 * 3 - 2) * 64 * 16 * 3 / 1e6
     work = conv(64, 64, 3, 6, group=4)
     assert work.kind == "grouped" and work.features["mega_macs"] == pytest.approx(macs)
     assert conv(32, 32, 3, 6, group=4).kind == "plain.grouped"  # 8 channels a group
@@ -158,7 +158,6 @@ def test_an_int8_pointwise_convolution_is_a_product_of_packed_tiles() -> None:
     expected = {
         "mega_macs": 100 * 40 * 32 / 1e6,
         "mega_tile_macs": 112 * 64 * 32 / 1e6,
-        "mega_packed": 100 * 40 / 1e6,
         "mega_outputs": 100 * 32 / 1e6,
         "kilo_pixels": 0.1,
         "kilobytes": (40 + 24) * 100 / 1024,
@@ -171,7 +170,7 @@ def test_an_int8_pointwise_convolution_is_a_product_of_packed_tiles() -> None:
 
 def test_an_int8_dense_convolution_gathers_its_taps() -> None:
     features = int8_conv(16, 16, 3, 10).features
-    assert features["kilo_taps"] == pytest.approx(0.9)
+    assert features["kilo_taps"] == pytest.approx(0.9) and features["kilo_rows"] == pytest.approx(0.3)
     assert features["mega_packed"] == pytest.approx(100 * 9 * 16 / 1e6)
     assert features["mega_macs"] == pytest.approx(100 * 144 * 16 / 1e6)
     assert features["mega_tile_macs"] == pytest.approx(112 * 192 * 16 / 1e6)
@@ -222,3 +221,9 @@ def test_a_product_with_weights_and_one_of_two_values() -> None:
     other = net.node("Reshape", ["input", net.constant(np.array([-1, 64, 4]))])
     both = only(net, net.node("MatMul", [rows, other]), rank=3)
     check(both, "matmul", {"mega_macs": 4 * 16 * 64 / 1e6, "kilobytes": (2 * 4 * 64 + 16) / 256})
+
+
+def test_few_channels_and_few_filters_are_other_int8_kernels() -> None:
+    assert int8_conv(3, 16, 3, 10).kind == "int8.thin.dense"
+    assert int8_conv(16, 8, 1, 10).features["kilo_narrow_pixels"] == pytest.approx(0.1)
+    assert "kilo_narrow_pixels" not in int8_conv(16, 16, 1, 10).features

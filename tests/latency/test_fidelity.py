@@ -113,10 +113,10 @@ def test_an_addition_whose_batch_is_unknown_runs_on_five_axes(kernel: int) -> No
 
 
 # Two int8 shuffles in a row: ONNX Runtime turns a channels-last map around once more than the walk.
-KNOWN_OF_PROBES = {6: {"transpose": (14, 16)}, 11: {"transpose": (20, 22)}}
+KNOWN_OF_PROBES = {33: {"transpose": (11, 17)}}
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", [*range(24), *KNOWN_OF_PROBES])
 def test_probes_are_walked_as_they_run(seed: int) -> None:
     assert difference(random_probe(seed)) == KNOWN_OF_PROBES.get(seed, {})
 

@@ -32,7 +32,7 @@ def test_every_probe_is_sound_and_known(probes: list[onnx.ModelProto]) -> None:
 
 def test_probes_differ_in_kernels_size_and_type(probes: list[onnx.ModelProto]) -> None:
     kinds = Counter(kernel.kind for model in probes for kernel in kernels_of(model).kernels)
-    for common in ("pointwise", "dense", "depthwise", "grouped", "direct.dense", "global_pool", "copy", "transpose"):
+    for common in ("pointwise", "dense", "depthwise", "grouped", "direct.dense", "global_pool", "concat", "transpose"):
         assert kinds[common] > 0, common
     for common in ("int8.pointwise", "int8.dense", "int8.depthwise", "int8.grouped", "quantize", "dequantize"):
         assert kinds[common] > 0, common
