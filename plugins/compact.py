@@ -5,8 +5,11 @@ from __future__ import annotations
 import onnx
 
 
-def compact(model: onnx.ModelProto) -> None:
-    """Drop unused constants, share equal ones, shorten the names of tensors inside: in place, operators keep theirs."""
+def compact(model: onnx.ModelProto, original: onnx.ModelProto) -> None:
+    """Drop unused constants, share equal ones, shorten the names of tensors inside: in place.
+
+    Operators that the original has keep their names, those that were added have none.
+    """
     graph = model.graph
     _drop_unused(graph)
     _rename(graph, _shared_constants(graph))
@@ -18,8 +21,9 @@ def compact(model: onnx.ModelProto) -> None:
     )
     numbers = (str(i) for i in range(len(tensors) + len(public)))
     _rename(graph, dict(zip(tensors, (n for n in numbers if n not in public), strict=False)))
+    known = {node.name for node in original.graph.node}
     for node in graph.node:
-        if node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
+        if node.name not in known:
             node.ClearField("name")
 
 

@@ -1,4 +1,4 @@
-"""The distillation loss."""
+"""The loss of softened outputs, and learning them from a frozen teacher."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch import nn
 
 from nas_edge import Objective
 
+from .losses import as_float
+
 
 def frozen_copy(teacher: nn.Module) -> nn.Module:
     """A copy in evaluation mode that takes no gradient: the one in the context is shared, and stays as it is."""
@@ -19,14 +21,18 @@ def frozen_copy(teacher: nn.Module) -> nn.Module:
 @torch.no_grad()
 def output_count(model: nn.Module, image: torch.Tensor) -> int:
     """The number of logits a model gives for an image, uint8 `[1, channels, height, width]`."""
-    weight = next(model.parameters(), torch.empty(0))
-    return int(model(image.to(weight.device).float() / 255).shape[-1])
+    return int(model(image.to(device_of(model)).float() / 255).shape[-1])
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model computes."""
+    return next(model.parameters(), torch.empty(0)).device
 
 
 def softened_divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
     """T^2 * KL(softmax(teacher / T) || softmax(student / T)), the mean over the batch, of logits `[batch, classes]`."""
-    soft_student = F.log_softmax(student / temperature, dim=1)
-    soft_teacher = F.log_softmax(teacher / temperature, dim=1)
+    soft_student = F.log_softmax(as_float(student) / temperature, dim=1)
+    soft_teacher = F.log_softmax(as_float(teacher) / temperature, dim=1)
     divergence = F.kl_div(soft_student, soft_teacher, reduction="batchmean", log_target=True)
     return temperature**2 * divergence
 
@@ -41,7 +47,7 @@ class SoftenedOutputs(Objective):
 
     def prepare(self, model: nn.Module) -> None:
         """Bring the teacher to the student's device."""
-        self.teacher.to(next(model.parameters(), torch.empty(0)).device)
+        self.teacher.to(device_of(model))
 
     def loss(self, inputs: torch.Tensor, labels: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Choosing the channels to cut, and cutting them."""
+"""Choosing the channels and heads to cut, and cutting them."""
 
 from __future__ import annotations
 
@@ -6,45 +6,78 @@ import copy
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from nas_edge import InvalidCandidate
 
-from .groups import ChannelGroup, cut_channels, find_groups, trace
+from .groups import PruningGroup, channel_groups, kept_whole, trace
+from .heads import head_groups
 
-if TYPE_CHECKING:
-    from . import PruneConfig
+Importances = Callable[[nn.Module, Sequence[PruningGroup]], list[torch.Tensor]]
+Chosen = list[tuple[PruningGroup, list[int]]]
 
 
-def prune_channels(model: nn.Module, config: PruneConfig, shape: Sequence[int]) -> tuple[nn.Module, str]:
-    """A pruned copy, and what was cut in words. `shape` is that of one image `[1, channels, height, width]`.
+@dataclass(frozen=True)
+class Rule:
+    """Which units to cut: `ratio` of the channels, the rest to the nearest multiple of `round_to`.
 
-    Raises `InvalidCandidate` where nothing can be cut, or the pruned network does not run.
+    With `by_layer` the ratio holds for every group, else for all of them together; there, importances are compared in
+    units of their group's mean (after Fang et al. 2023, section 3.3) unless `same_scale` says that they can be compared
+    as they are. `importances` gives those of the units of every group `[units]`.
+    """
+
+    ratio: float
+    round_to: int
+    by_layer: bool
+    same_scale: bool
+    importances: Importances
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A pruned copy, the groups that it was cut by (with their units before), and what is left of each by name."""
+
+    model: nn.Module
+    groups: Sequence[PruningGroup]
+    left: Mapping[str, int]
+
+
+def cut_copy(
+    model: nn.Module, example: torch.Tensor, rule: Rule, share: float, original: Mapping[str, int] | None = None
+) -> Cut:
+    """A copy of a model of which `share` of what the rule cuts is cut, counted from its `original` units by name.
+
+    `example` is one image `[1, channels, height, width]`. Raises `InvalidCandidate` where the model cannot be traced,
+    nothing in it can be cut, or the pruned one does not run.
     """
     pruned = copy.deepcopy(model)
-    weight = next(pruned.parameters(), torch.empty(0))
-    example = torch.full(tuple(shape), 0.5, device=weight.device)
     with _ready_to_trace(pruned):
         with _explained("the network cannot be traced"):
             graph = trace(pruned, example)
-            groups = find_groups(graph, norm=1 if config.criterion == "l1" else 2)
+            heads, layers = head_groups(pruned, kept_whole(pruned))
+            groups = channel_groups(graph, leave_out=layers) + heads
+            open_groups = [g for g in groups if not g.why_kept]
+            if not open_groups:
+                raise InvalidCandidate(
+                    f"prune: no channels can be cut safely ({kept_in_words(groups)}); leave prune out for this network"
+                )
+        with _explained("the importance of its channels cannot be computed"):
+            importances = rule.importances(pruned, open_groups)
         expected = _output_shape(pruned, example)
-        chosen = choose_channels([g for g in groups if not g.why_kept], config)
-        if not chosen:
-            raise InvalidCandidate(_nothing_to_cut(groups, config))
+        chosen = choose(open_groups, importances, rule, share, original or {})
         with _explained("the pruned network does not run"), torch.no_grad():
-            for group, channels in chosen:
-                cut_channels(graph, group, channels)
+            for group, units in chosen:  # heads last, for the graph does not know of them
+                group.cut(units)
             found = _output_shape(pruned, example)
         if found != expected:
             raise InvalidCandidate(f"prune: outputs of shape {found} in place of {expected}; leave prune out")
-    _verify_fewer(model, pruned, config)
-    return pruned, _report(groups, chosen)
+    cut = {group.name: len(units) for group, units in chosen}
+    return Cut(pruned, groups, {g.name: g.units - cut.get(g.name, 0) for g in groups})
 
 
 def kept_channels(channels: int, cut: float, round_to: int) -> int:
@@ -53,23 +86,59 @@ def kept_channels(channels: int, cut: float, round_to: int) -> int:
     return min(channels, multiples * round_to)
 
 
-def choose_channels(groups: Sequence[ChannelGroup], config: PruneConfig) -> list[tuple[ChannelGroup, list[int]]]:
-    """The least important channels of each group that loses any.
-
-    In the scope "global" importances are compared in units of their group's mean (after Fang et al. 2023, section 3.3).
-    """
-    wanted = [config.ratio * g.channels for g in groups]
-    if config.scope == "global" and groups:
-        relative = torch.cat([g.importance / g.importance.mean().clamp_min(1e-30) for g in groups])
-        owner = torch.cat([torch.full((g.channels,), i) for i, g in enumerate(groups)])
-        least = torch.argsort(relative, stable=True)[: math.floor(config.ratio * len(relative))]
-        wanted = [float(n) for n in torch.bincount(owner[least], minlength=len(groups))]
-    chosen = []
-    for group, cut in zip(groups, wanted, strict=True):
-        count = group.channels - kept_channels(group.channels, cut, config.round_to)
-        if count:
-            chosen.append((group, sorted(torch.argsort(group.importance, stable=True)[:count].tolist())))
+def choose(
+    groups: Sequence[PruningGroup],
+    importances: Sequence[torch.Tensor],
+    rule: Rule,
+    share: float,
+    original: Mapping[str, int],
+) -> Chosen:
+    """The least important units of each group that loses any."""
+    ratio = rule.ratio * share
+    if rule.by_layer:
+        before = [original.get(g.name, g.units) for g in groups]
+        kept = [kept_channels(n, ratio * n, _multiple(g, rule)) for n, g in zip(before, groups, strict=True)]
+    else:
+        least = _least_of_all(groups, importances, rule, ratio, original)
+        kept = [kept_channels(g.units, n, _multiple(g, rule)) for n, g in zip(least, groups, strict=True)]
+    chosen: Chosen = []
+    for group, importance, units in zip(groups, importances, kept, strict=True):
+        if units < group.units:
+            least_first = torch.argsort(importance, stable=True)
+            chosen.append((group, sorted(least_first[: group.units - units].tolist())))
     return chosen
+
+
+def kept_in_words(groups: Sequence[PruningGroup]) -> str:
+    """How many groups are kept whole for each reason."""
+    reasons = Counter(g.why_kept for g in groups if g.why_kept)
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+
+
+def _multiple(group: PruningGroup, rule: Rule) -> int:
+    """The least number of units whose channels are a multiple of `round_to`."""
+    return rule.round_to // math.gcd(rule.round_to, group.width)
+
+
+def _least_of_all(
+    groups: Sequence[PruningGroup],
+    importances: Sequence[torch.Tensor],
+    rule: Rule,
+    ratio: float,
+    original: Mapping[str, int],
+) -> list[int]:
+    """How many units of each group are among the least important ones, up to a ratio of the original channels."""
+    before = sum(original.get(g.name, g.units) * g.width for g in groups)
+    more = math.floor(ratio * before) - before + sum(g.channels for g in groups)
+    scale = [
+        g.width if rule.same_scale else i.mean().clamp_min(1e-30) for g, i in zip(groups, importances, strict=True)
+    ]
+    relative = torch.cat([i / s for i, s in zip(importances, scale, strict=True)])
+    owner = torch.cat([torch.full((g.units,), number) for number, g in enumerate(groups)])
+    width = torch.tensor([g.width for g in groups])
+    order = torch.argsort(relative, stable=True)
+    least = order[width[owner[order]].cumsum(0) <= more]
+    return torch.bincount(owner[least], minlength=len(groups)).tolist()
 
 
 @contextmanager
@@ -102,32 +171,3 @@ def _explained(what: str) -> Iterator[None]:
 @torch.no_grad()
 def _output_shape(model: nn.Module, example: torch.Tensor) -> tuple[int, ...]:
     return tuple(model(example).shape)
-
-
-def _verify_fewer(model: nn.Module, pruned: nn.Module, config: PruneConfig) -> None:
-    before, after = (sum(p.numel() for p in m.parameters()) for m in (model, pruned))
-    if after >= before:
-        raise InvalidCandidate(f"prune: ratio={config.ratio!r} left {after} of {before} parameters; raise it")
-
-
-def _nothing_to_cut(groups: Sequence[ChannelGroup], config: PruneConfig) -> str:
-    widest = max((g.channels for g in groups if not g.why_kept), default=0)
-    if not widest:
-        return f"prune: no channels can be cut safely ({_kept(groups)}); leave prune out for this network"
-    return (
-        f"prune: ratio={config.ratio!r} with round_to={config.round_to!r} cuts nothing of layers of at most "
-        f"{widest} channels; raise ratio or lower round_to"
-    )
-
-
-def _report(groups: Sequence[ChannelGroup], chosen: Sequence[tuple[ChannelGroup, list[int]]]) -> str:
-    cut, total = sum(len(c) for _, c in chosen), sum(g.channels for g in groups)
-    report = f"cut {cut / total:.0%} of channels in {len(chosen)} of {len(groups)} groups"
-    kept = _kept(groups)
-    return f"{report}; kept {kept}" if kept else report
-
-
-def _kept(groups: Sequence[ChannelGroup]) -> str:
-    """How many groups were kept whole for each reason."""
-    reasons = Counter(g.why_kept for g in groups if g.why_kept)
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))

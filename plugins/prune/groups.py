@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,17 +23,39 @@ _MOVING = ("permute", "transpose", "bmm", "select", "index", "repeat", "roll", "
 
 
 @dataclass(frozen=True)
-class ChannelGroup:
-    """Layers that lose their channels together. `importance` `[channels]` is a sum over all their weights."""
+class Part:
+    """Where the units of a group stand in one of its layers.
 
-    root: nn.Module
-    cut: Any
-    importance: torch.Tensor
+    `channels` `[n]` are numbers along dimension `dim` of the layer's weight (0: its outputs, 1: its inputs), and
+    `units` `[n]` says which unit each belongs to. `reads` is whether they are among the layer's inputs.
+    """
+
+    layer: nn.Module
+    dim: int
+    channels: torch.Tensor
+    units: torch.Tensor
+    reads: bool
+
+
+@dataclass(frozen=True)
+class PruningGroup:
+    """Layers that lose their units together: single channels, or heads of `width` channels.
+
+    `name` is that of the layer that numbers them, or of the attention. `cut` removes units by their numbers from all
+    the layers.
+    """
+
+    name: str
+    units: int
+    width: int
+    parts: tuple[Part, ...]
     why_kept: str | None
+    cut: Callable[[list[int]], None]
+    is_attention: bool = False
 
     @property
     def channels(self) -> int:
-        return len(self.importance)
+        return self.units * self.width
 
 
 def trace(model: nn.Module, example: torch.Tensor) -> Any:
@@ -42,22 +66,29 @@ def trace(model: nn.Module, example: torch.Tensor) -> Any:
     return graph
 
 
-def find_groups(graph: Any, norm: int) -> list[ChannelGroup]:
-    """All groups of the graph. Importance is the sum of |weight|^norm over the group (Fang et al. 2023, eq. 4)."""
-    marked = {part for m in graph.model.modules() if getattr(m, KEEP_MARK, False) for part in m.modules()}
+def kept_whole(model: nn.Module) -> set[nn.Module]:
+    """The modules that are marked to keep their channels, with all in them."""
+    return {part for m in model.modules() if getattr(m, KEEP_MARK, False) for part in m.modules()}
+
+
+def channel_groups(graph: Any, leave_out: set[nn.Module]) -> list[PruningGroup]:
+    """All groups of single channels, but those whose channels leave a layer that is to be left out."""
+    marked, names = kept_whole(graph.model), {m: name for name, m in graph.model.named_modules()}
     found = []
     for group in graph.get_all_groups():
-        root = group[0].dep.target.module
+        root, handler = group[0].dep.target.module, group[0].dep.handler
+        if _producers(graph, group) & leave_out:
+            continue
         why = _why_kept(graph, group, marked)
-        channels = graph.get_out_channels(root)
-        importance = torch.zeros(channels) if why else _importance(graph, group, channels, norm)
-        found.append(ChannelGroup(root, group[0].dep.handler, importance, why))
+        parts = () if why else _parts(graph, group)
+        cut = partial(_cut_channels, graph, root, handler)
+        found.append(PruningGroup(names[root], graph.get_out_channels(root), 1, parts, why, cut))
     return found
 
 
-def cut_channels(graph: Any, group: ChannelGroup, channels: list[int]) -> None:
+def _cut_channels(graph: Any, root: nn.Module, handler: Any, channels: list[int]) -> None:
     """Remove channels, numbered as in the group's root, from every layer of the group."""
-    graph.get_pruning_group(group.root, group.cut, channels).prune()
+    graph.get_pruning_group(root, handler, channels).prune()
 
 
 def _shape(node: Any) -> tuple[int, ...]:
@@ -76,6 +107,11 @@ def _independent(one: Any, other: Any) -> bool:
     if target.type != ops.OPTYPE.ELEMENTWISE or len(before) != 4 or len(after) != 4:
         return False
     return before[1] != after[1] and 1 in (before[1], after[1])
+
+
+def _producers(graph: Any, group: Any) -> set[Any]:
+    """The modules that the group's channels leave."""
+    return {dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler)}
 
 
 def _why_kept(graph: Any, group: Any, marked: set[nn.Module]) -> str | None:
@@ -146,16 +182,15 @@ def _one_to_one(graph: Any, group: Any) -> bool:
     return True
 
 
-def _importance(graph: Any, group: Any, channels: int, norm: int) -> torch.Tensor:
-    """The sum of |weight|^norm over the group, for each channel of its root `[channels]`, in float64."""
-    total = torch.zeros(channels, dtype=torch.float64)
+def _parts(graph: Any, group: Any) -> tuple[Part, ...]:
+    """The group's layers with weights; a PReLU's slopes are cut along, but say nothing of a channel's importance."""
+    found = []
     for item in group:
-        layer = item.dep.target
-        weight = getattr(layer.module, "weight", None)
-        if layer.type not in _LAYERS or layer.type == ops.OPTYPE.PRELU or weight is None:
+        node = item.dep.target
+        weight = getattr(node.module, "weight", None)
+        if node.type not in _LAYERS or node.type == ops.OPTYPE.PRELU or weight is None:
             continue
-        by_input = weight.dim() > 1 and not graph.is_out_channel_pruning_fn(item.dep.handler)
-        rows = weight.detach().transpose(0, 1) if by_input else weight.detach()
-        size = rows[item.idxs].flatten(1) if rows.dim() > 1 else rows[item.idxs, None]
-        total.index_add_(0, torch.tensor(item.root_idxs), size.double().abs().pow(norm).sum(1).cpu())
-    return total
+        inputs = weight.dim() > 1 and not graph.is_out_channel_pruning_fn(item.dep.handler)
+        reads = inputs or node.type == ops.OPTYPE.DEPTHWISE_CONV
+        found.append(Part(node.module, int(inputs), torch.tensor(item.idxs), torch.tensor(item.root_idxs), reads))
+    return tuple(found)

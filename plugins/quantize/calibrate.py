@@ -1,17 +1,23 @@
-"""The ranges of activations, seen on training images."""
+"""What flows through a float network on training images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
 import torch
 
-Array = npt.NDArray[np.float32]
-SAMPLES = 1 << 15  # values of a tensor and batch that percentiles are taken of
+from .graphs import Array, copied
+from .ranges import Range, entropy_range, percentile_range
+
+if TYPE_CHECKING:
+    from . import QuantizeConfig
+
+SAMPLES = 1 << 15  # values of a tensor and batch that percentiles and histograms are taken of
 PIXELS = 1 << 18  # of a batch: every activation of it is held in memory
 
 
@@ -23,43 +29,90 @@ def calibration_batches(images: torch.Tensor, count: int, seed: int) -> Iterator
         yield images[torch.from_numpy(order[start : start + batch])].numpy().astype(np.float32) / np.float32(255)
 
 
-def activation_ranges(
-    model: onnx.ModelProto, tensors: list[onnx.ValueInfoProto], batches: Iterable[Array], percentile: float
-) -> dict[str, tuple[np.float32, np.float32]]:
-    """The lowest and highest value of each tensor; with a percentile under 100, without the outermost values.
+@dataclass(frozen=True)
+class Calibration:
+    """Images to calibrate on, in batches, as often as they are asked for."""
 
-    Extremes are exact. Percentiles are of up to 32,768 evenly spaced values of each batch.
+    images: torch.Tensor
+    count: int
+    seed: int
+
+    def __iter__(self) -> Iterator[Array]:
+        return calibration_batches(self.images, self.count, self.seed)
+
+    def first(self, count: int) -> Calibration:
+        """The first of them."""
+        return replace(self, count=min(count, self.count))
+
+
+def activation_ranges(
+    model: onnx.ModelProto, tensors: list[onnx.ValueInfoProto], batches: Iterable[Array], config: QuantizeConfig
+) -> dict[str, Range]:
+    """The range of each tensor.
+
+    Extremes are exact. Percentiles and entropies are of up to 32,768 evenly spaced values of each batch. In 16 bits
+    there are levels enough for the extremes, whatever the config says.
     """
-    session = _observing_session(model, tensors)
+    chosen = "minmax" if config.scheme == "int16" else config.ranges
+    runner = session(model, tensors)
     names = [t.name for t in tensors]
     extremes: dict[str, list[np.float32]] = {name: [] for name in names}
     samples: dict[str, list[Array]] = {name: [] for name in names}
     for batch in batches:
-        for name, value in zip(names, session.run(names, {session.get_inputs()[0].name: batch}), strict=True):
+        for name, value in zip(names, run(runner, names, batch), strict=True):
             extremes[name] += [value.min(), value.max()]
-            if percentile < 100:
+            if chosen != "minmax":
                 flat = value.reshape(-1)
                 samples[name].append(flat[:: flat.size // SAMPLES | 1].copy())
-    ranges = {name: (min(seen), max(seen)) for name, seen in extremes.items()}
-    if percentile == 100:
-        return ranges
-    tail = (1 - percentile / 100) / 2
-    return {name: _between(np.concatenate(samples[name]), tail, *ranges[name]) for name in names}
+    widest = {name: (min(seen), max(seen)) for name, seen in extremes.items()}
+    if chosen == "minmax":
+        return widest
+    return {name: _narrowed(np.concatenate(samples[name]), widest[name], config) for name in names}
 
 
-def _between(values: Array, tail: float, lowest: np.float32, highest: np.float32) -> tuple[np.float32, np.float32]:
-    """The quantiles that leave `tail` out at each end; the extremes where those leave no range at all."""
-    low, high = np.quantile(values, [tail, 1 - tail]).astype(np.float32)
-    return (low, high) if low < high else (lowest, highest)
+def _narrowed(values: Array, extremes: Range, config: QuantizeConfig) -> Range:
+    if config.ranges == "percentile":
+        return percentile_range(values, config.percentile, extremes)
+    return entropy_range(values, extremes)
 
 
-def _observing_session(model: onnx.ModelProto, tensors: list[onnx.ValueInfoProto]) -> onnxruntime.InferenceSession:
-    """A session whose outputs are the tensors, with as many threads as torch uses here."""
-    observing = onnx.ModelProto()
-    observing.CopyFrom(model)
-    del observing.graph.output[:]
-    observing.graph.output.extend(tensors)
+def logits_of(model: onnx.ModelProto, batches: Iterable[Array]) -> Array:
+    """What a network says of all the images, `[n, classes]`."""
+    runner = session(model)
+    return np.concatenate([run(runner, [runner.get_outputs()[0].name], batch)[0] for batch in batches])
+
+
+def sqnr_db(exact: Array, approximate: Array) -> float:
+    """Signal to quantization noise, 10 log10(sum x^2 / sum (x - y)^2); infinite where there is no noise."""
+    noise = float(((exact.astype(np.float64) - approximate) ** 2).sum())
+    return 10 * float(np.log10((exact.astype(np.float64) ** 2).sum() / noise)) if noise else float("inf")
+
+
+def session(
+    model: onnx.ModelProto, tensors: Sequence[onnx.ValueInfoProto] | None = None
+) -> onnxruntime.InferenceSession:
+    """A session with as many threads as torch uses here; its outputs are the tensors, where they are given."""
+    if tensors is not None:
+        model = copied(model)
+        del model.graph.output[:]
+        model.graph.output.extend(tensors)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(observing.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    # It moves roundings over reshapes, and in opset 21 refuses signed ones that it moved itself (1.31): they stay here.
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=["QDQPropagationTransformer"],
+    )
+
+
+def run(
+    runner: onnxruntime.InferenceSession, outputs: list[str], images: Array, others: dict[str, Array] | None = None
+) -> list[Array]:
+    """The outputs for a batch of images; computes no more than they need."""
+    options = onnxruntime.RunOptions()
+    options.only_execute_path_to_fetches = True
+    found: list[Array] = runner.run(outputs, {runner.get_inputs()[0].name: images, **(others or {})}, options)
+    return found

@@ -1,71 +1,92 @@
-"""Which operators become integer, and the rewriting of the graph by ONNX Runtime's quantizer."""
+"""Static schemes: the rewriting of the graph by ONNX Runtime's quantizer, with ranges and weight grids of our own."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorData, TensorsData
 
-from nas_edge import InvalidCandidate
+from .calibrate import activation_ranges
+from .graphs import FOLLOWING, WEIGHTED, Array, channel_axis, copied, initializers, layers_among, values_of
+from .ranges import Range
+from .weights import grid_scales, store_packed
 
-from .calibrate import Array, activation_ranges
-from .compact import compact
+if TYPE_CHECKING:
+    from . import QuantizeConfig
 
-WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-# Other operators with integer kernels, or that only pass integers on.
-FOLLOWING = {"Add", "Mul", "GlobalAveragePool", "Relu", "Clip"}
-FOLLOWING |= {"MaxPool", "AveragePool", "Concat", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"}
-NO_ARITHMETIC = {"QuantizeLinear", "DequantizeLinear", "Constant", "Shape", "Gather", "Slice", "Cast", "Identity"}
 INFERRED = ("onnx.infer", "onnxruntime.quant")  # how ONNX Runtime's quantizer knows that shapes are there
+TYPES = {
+    (8, "unsigned"): QuantType.QUInt8,
+    (8, "signed"): QuantType.QInt8,
+    (16, "unsigned"): QuantType.QUInt16,
+    (16, "signed"): QuantType.QInt16,
+}
 
 
-def quantize_model(model: onnx.ModelProto, batches: Iterable[Array], percentile: float) -> tuple[onnx.ModelProto, str]:
-    """An int8 copy, and what was quantized in words.
+@dataclass(frozen=True)
+class Static:
+    """Rewrites a graph with QuantizeLinear and DequantizeLinear around its nodes, and integer weights and biases."""
 
-    `batches` are float32 images in 0..1 `[n, channels, height, width]`. The copy takes and gives what the model does,
-    at any batch size. Raises `InvalidCandidate` where no layer can be quantized.
-    """
-    inferred = onnx.shape_inference.infer_shapes(model)
-    nodes = quantizable(inferred.graph)
-    if not nodes:
-        raise InvalidCandidate("quantize: the ONNX file holds no layer with constant weights; leave quantize out")
-    ranges = activation_ranges(inferred, _activations(inferred.graph, nodes), batches, percentile)
-    quantized = _rewrite(inferred, nodes, ranges)
-    _restore(quantized, model)
-    compact(quantized)
-    return quantized, _report(nodes, ranges, quantized)
+    config: QuantizeConfig
+    ranges: dict[str, Range]
+
+    @classmethod
+    def calibrated(
+        cls, model: onnx.ModelProto, config: QuantizeConfig, batches: Iterable[Array], nodes: list[str]
+    ) -> Static:
+        """With the ranges that the tensors around these nodes have on the images."""
+        tensors = _activations(model.graph, nodes)
+        return cls(config, activation_ranges(model, tensors, batches, config))
+
+    @property
+    def activation_bits(self) -> int:
+        return 16 if self.config.scheme == "int16" else 8
+
+    def rewrite(self, model: onnx.ModelProto, nodes: Collection[str]) -> onnx.ModelProto:
+        """A copy with the nodes of these names quantized."""
+        copy = copied(model)
+        onnx.helper.set_model_props(copy, {**{p.key: p.value for p in copy.metadata_props}, INFERRED[0]: INFERRED[1]})
+        data = {name: TensorData(lowest=low, highest=high) for name, (low, high) in self.ranges.items()}
+        options: dict[str, Any] = {"OpTypesToExcludeOutputQuantization": ["Gemm"]}
+        if self.config.weight_bits < 8:
+            options["TensorQuantOverrides"] = _coarse_grids(copy.graph, nodes, self.config)
+        with _quiet():
+            quantizer = QDQQuantizer(
+                copy,
+                per_channel=self.config.granularity == "channel",
+                reduce_range=False,
+                weight_qType=QuantType.QInt8,
+                activation_qType=TYPES[self.activation_bits, self.config.activations],
+                tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+                nodes_to_quantize=list(nodes),
+                nodes_to_exclude=[],
+                op_types_to_quantize=sorted(WEIGHTED | FOLLOWING),
+                extra_options=options,
+            )
+            quantized: onnx.ModelProto = quantizer.quantize_model()
+            quantizer.model.topological_sort()
+        if self.config.weight_bits <= 4:
+            store_packed(quantized.graph, _integer_weights(quantized.graph, nodes))
+        return quantized
+
+    def how_it_runs(self) -> str:
+        if self.activation_bits == 16:
+            return "ONNX Runtime's CPU kernels compute it in float, between the roundings"
+        stored = ", stored in 4 bits and unpacked on loading" if self.config.weight_bits <= 4 else ""
+        return f"{self.config.weight_bits}-bit weights{stored}" if self.config.weight_bits < 8 else ""
 
 
-def quantizable(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes to quantize: from the first layer with weights on, so that the preprocessing before it stays exact.
-
-    Products of two activations (self-attention) and sums and products with constants stay in float: their error is
-    large against the little time that they take.
-    """
-    constants = {i.name for i in graph.initializer}
-    constants |= {n.output[0] for n in graph.node if n.op_type == "Constant"}
-    after_weights: set[str] = set()
-    chosen = []
-    for node in graph.node:  # in topological order, as ONNX demands
-        weighted = node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in constants
-        if weighted or after_weights.intersection(node.input):
-            after_weights.update(node.output)
-        of_activations = not (node.op_type in {"Add", "Mul"} and constants.intersection(node.input))
-        follows = node.op_type in FOLLOWING and of_activations and after_weights.intersection(node.input)
-        if weighted or follows:
-            chosen.append(node)
-    return chosen
-
-
-def _activations(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> list[onnx.ValueInfoProto]:
+def _activations(graph: onnx.GraphProto, nodes: Collection[str]) -> list[onnx.ValueInfoProto]:
     """The float tensors that these nodes take or give, in the graph's order, each once."""
     known = {v.name: v for v in (*graph.input, *graph.value_info, *graph.output)}
     weights = {i.name for i in graph.initializer}
-    names = dict.fromkeys(name for node in nodes for name in (*node.input, *node.output))
+    chosen = [node for node in graph.node if node.name in nodes]
+    names = dict.fromkeys(name for node in chosen for name in (*node.input, *node.output))
     return [
         known[name]
         for name in names
@@ -73,48 +94,28 @@ def _activations(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> list[on
     ]
 
 
-def _rewrite(
-    model: onnx.ModelProto, nodes: list[onnx.NodeProto], ranges: dict[str, tuple[np.float32, np.float32]]
-) -> onnx.ModelProto:
-    """The model with QuantizeLinear and DequantizeLinear around the nodes, and integer weights."""
-    for index, node in enumerate(model.graph.node):  # the quantizer knows nodes by name
-        node.name = node.name or f"{node.op_type}_{index}"
-    onnx.helper.set_model_props(model, {**{p.key: p.value for p in model.metadata_props}, INFERRED[0]: INFERRED[1]})
-    data = {name: TensorData(lowest=low, highest=high) for name, (low, high) in ranges.items()}
-    with _quiet():
-        quantizer = QDQQuantizer(
-            model,
-            per_channel=True,
-            reduce_range=False,
-            weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8,
-            tensors_range=TensorsData(CalibrationMethod.MinMax, data),
-            nodes_to_quantize=[n.name for n in nodes],
-            nodes_to_exclude=[],
-            op_types_to_quantize=sorted(WEIGHTED | FOLLOWING),
-            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
-        )
-        quantized: onnx.ModelProto = quantizer.quantize_model()
-        quantizer.model.topological_sort()
-    return quantized
+def _coarse_grids(
+    graph: onnx.GraphProto, nodes: Collection[str], config: QuantizeConfig
+) -> dict[str, list[dict[str, Any]]]:
+    """The scales of grids of less than 8 bits, as the quantizer takes them: its own are for all of int8."""
+    constants, grids = initializers(graph), {}
+    for node in layers_among(graph, nodes):
+        weight = constants.get(node.input[1])
+        if weight is None:
+            continue
+        values = values_of(weight)
+        axis = channel_axis(node, values.ndim) if config.granularity == "channel" else None
+        scales = grid_scales(values, config.weight_bits, axis)
+        each = {} if axis is None else {"axis": axis}
+        grids[weight.name] = [{**each, "scale": scale, "zero_point": 0} for scale in scales.reshape(-1)]
+    return grids
 
 
-def _report(
-    nodes: list[onnx.NodeProto], ranges: dict[str, tuple[np.float32, np.float32]], quantized: onnx.ModelProto
-) -> str:
-    layers = sum(n.op_type in WEIGHTED for n in nodes)
-    others = sum(n.op_type not in WEIGHTED and n.output[0] in ranges for n in nodes)
-    left = sorted({n.op_type for n in quantized.graph.node} - WEIGHTED - FOLLOWING - NO_ARITHMETIC)
-    report = f"quantized {layers} layers and {others} other operators to int8"
-    return f"{report}; in float: {', '.join(left)}" if left else report
-
-
-def _restore(quantized: onnx.ModelProto, original: onnx.ModelProto) -> None:
-    """What the model says of itself stays as it was; the shapes inside, needed for the rewriting alone, go."""
-    del quantized.graph.value_info[:]
-    del quantized.metadata_props[:]
-    quantized.metadata_props.extend(original.metadata_props)
-    quantized.producer_name, quantized.producer_version = original.producer_name, original.producer_version
+def _integer_weights(graph: onnx.GraphProto, nodes: Collection[str]) -> set[str]:
+    """The 8-bit constants that the quantized layers' weights are dequantized from."""
+    constants, makers = initializers(graph), {n.output[0]: n for n in graph.node}
+    made = [makers[n.input[1]] for n in layers_among(graph, nodes) if n.input[1] in makers]
+    return {n.input[0] for n in made if n.op_type == "DequantizeLinear" and n.input[0] in constants}
 
 
 @contextmanager

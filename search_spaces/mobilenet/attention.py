@@ -56,9 +56,13 @@ class SelfAttention(nn.Module):
     to at most 7 x 7, as spatial reduction does in PVT (Wang et al. 2021, equation 3): the cost is linear in the
     positions. Queries, keys, values and projection are 1 x 1 convolutions.
 
-    The outputs of `query`, `key` and `value` are split into heads, so a structured pruner must not cut them: they
-    carry the attribute `nas_edge_keep_channels = True`. Their inputs may be cut.
+    The outputs of `query`, `key` and `value` are split into heads, so their channels must not be cut one by one: they
+    carry the attribute `nas_edge_keep_channels = True`. Their inputs may be cut, and so may whole heads: `heads`,
+    `head_outputs` and `head_inputs` say where they are, in the terms of structured pruning (its `HeadedAttention`).
     """
+
+    head_outputs = ("query", "key", "value")
+    head_inputs = ("project.0",)
 
     def __init__(self, width: int, side: int) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ import torch
 from scipy.special import log_softmax
 from torch import nn
 
-from nas_edge import Context, InvalidCandidate
-from nas_edge_plugins.distill import Distill, DistillConfig
+from nas_edge import Context, InvalidCandidate, Scope
+from nas_edge.engine.sample import RandomTrial
+from nas_edge_plugins.distill import GUIDED, Distill, DistillConfig
 from nas_edge_plugins.distill.softened import softened_divergence
 
 from .toys import inputs, toy
@@ -94,3 +96,35 @@ def test_a_missing_or_wrong_teacher_is_refused(context: Context) -> None:
 
 def test_the_quick_pass_needs_no_teacher(context: Context) -> None:
     assert Distill().objective(DistillConfig(), replace(context, trained=False)) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": "hints"}, "distill: method='hints' must be one of 'outputs', 'features'"),
+        ({"method": "features", "method_weight": 0}, "distill: method_weight=0 must be a number above 0; try"),
+        ({"method": "features", "depths": 0}, "distill: depths=0 must be a whole number of at least 1; try"),
+        ({"method": "relations", "relation": "order"}, "distill: relation='order' must be one of 'distance_angle'"),
+        ({"method": "online", "peers": 0}, "distill: peers=0 must be a whole number of at least 1; try"),
+        ({"method": "online", "peer": "friend"}, "distill: peer='friend' must be one of 'student', 'teacher'"),
+        ({"method": "outputs", "weight": 0}, "distill: weight=0 must be a number above 0; try"),
+        ({"method": "online", "weight": 0}, "distill: weight=0 must be a number above 0; try"),
+        ({"method": "features", "weight": -0.5}, "distill: weight=-0.5 must be a number above 0; try"),
+    ],
+)
+def test_a_method_that_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidCandidate) as caught:
+        Distill().config_from_json(values)
+    assert str(caught.value).startswith(message)
+
+
+def test_the_outputs_may_be_left_out_beside_another_method() -> None:
+    for method in GUIDED:
+        assert Distill().config_from_json({"method": method, "weight": 0}).weight == 0
+
+
+def test_a_search_samples_the_methods_that_cost_one_training() -> None:
+    technique = Distill()
+    drawn = [technique.suggest(Scope(RandomTrial(seed), "distill")) for seed in range(40)]
+    assert {config.method for config in drawn} == {"outputs", *GUIDED}
+    assert all(technique.needs_teacher_for(config) for config in drawn)

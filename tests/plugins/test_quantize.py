@@ -15,24 +15,12 @@ import pytest
 from torch import nn
 
 from nas_edge import Context, InvalidCandidate
-from nas_edge.export import accuracy, describe, export_onnx, logits, save_model, session
+from nas_edge.export import accuracy, describe, logits, save_model, session
 from nas_edge_plugins.quantize import Quantize, QuantizeConfig
-from nas_edge_plugins.quantize.calibrate import Array, activation_ranges, calibration_batches
+from nas_edge_plugins.quantize.calibrate import activation_ranges, calibration_batches
 
+from .quantize_kit import Array, exported, initializers, sqnr_db
 from .toys import CHANNELS, SIDE, TOYS, conv, head, inputs, toy
-
-
-def exported(model: nn.Module) -> onnx.ModelProto:
-    return export_onnx(model.eval(), channels=CHANNELS, resolution=SIDE)
-
-
-def sqnr_db(exact: Array, approximate: Array) -> float:
-    """Signal to quantization noise in dB."""
-    return float(10 * np.log10((exact**2).mean() / ((exact - approximate) ** 2).mean()))
-
-
-def initializers(model: onnx.ModelProto) -> dict[str, Array]:
-    return {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
 
 
 @pytest.mark.parametrize("ranges", ["minmax", "percentile"])
@@ -104,13 +92,15 @@ def test_the_logits_are_not_rounded(context: Context) -> None:
 
 def test_bytes_do_not_depend_on_the_process(context: Context, tmp_path: Path) -> None:
     graph = exported(toy("squeeze_excite"))
-    once, twice = (Quantize().graph(graph, QuantizeConfig(32), context).SerializeToString() for _ in range(2))
+    config = QuantizeConfig(32, weight_bits=4, equalize=True, bias_correction=True, float_layers=1)
+    once, twice = (Quantize().graph(graph, config, context).SerializeToString() for _ in range(2))
     assert once == twice
     code = (
         "import sys; from pathlib import Path; import onnx; from toys import toy_context\n"
         "from nas_edge_plugins.quantize import Quantize, QuantizeConfig\n"
         "graph = onnx.load(sys.argv[1])\n"
-        "made = Quantize().graph(graph, QuantizeConfig(32), toy_context(Path(sys.argv[1]).parent))\n"
+        "config = QuantizeConfig(32, weight_bits=4, equalize=True, bias_correction=True, float_layers=1)\n"
+        "made = Quantize().graph(graph, config, toy_context(Path(sys.argv[1]).parent))\n"
         "Path(sys.argv[2]).write_bytes(made.SerializeToString())\n"
     )
     onnx.save(graph, tmp_path / "float.onnx")
@@ -158,8 +148,10 @@ def test_ranges_are_those_of_the_values() -> None:
         ir_version=8,
     )
     doubled = 2 * np.concatenate(batches)
-    assert activation_ranges(model, [result], batches, 100.0) == {"doubled": (doubled.min(), doubled.max())}
-    low, high = activation_ranges(model, [result], batches, 90.0)["doubled"]
+    widest = activation_ranges(model, [result], batches, QuantizeConfig(ranges="minmax"))
+    assert widest == {"doubled": (doubled.min(), doubled.max())}
+    narrow = QuantizeConfig(ranges="percentile", percentile=90)
+    low, high = activation_ranges(model, [result], batches, narrow)["doubled"]
     np.testing.assert_allclose([low, high], np.quantile(doubled, [0.05, 0.95]), rtol=1e-6)
 
 

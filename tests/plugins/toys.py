@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from nas_edge import Augmentation, Context, ImageData, Objective, Split, Target
 from nas_edge.data.preprocess import Preprocess
+from nas_edge_spaces.mobilenet.attention import SelfAttention as HeadedSelfAttention
 
 CLASSES, CHANNELS, SIDE = 5, 3, 16
+BATCH = 32
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> list[nn.Module]:
@@ -150,6 +152,31 @@ def self_attention() -> nn.Module:
     )
 
 
+def every_block() -> nn.Module:
+    """One of each: plain, depthwise, residual with squeeze-excite, spatial attention, self-attention with heads."""
+    return nn.Sequential(
+        *conv(CHANNELS, 32, stride=2),
+        nn.Hardswish(),
+        *conv(32, 32, groups=32),
+        nn.ReLU6(),
+        *conv(32, 48, 1),
+        nn.ReLU(),
+        Residual(
+            *conv(48, 96, 1),
+            nn.Hardswish(),
+            *conv(96, 96, groups=96),
+            nn.Hardswish(),
+            SqueezeExcite(96),
+            *conv(96, 48, 1),
+        ),
+        SpatialAttention(),
+        *conv(48, 64, stride=2),
+        nn.ReLU(),
+        HeadedSelfAttention(64, SIDE // 4),
+        *head(64),
+    )
+
+
 TOYS: dict[str, Callable[[], nn.Module]] = {
     f.__name__: f for f in (plain, depthwise, inverted_residual, squeeze_excite, spatial_attention, self_attention)
 }
@@ -159,7 +186,7 @@ def toy(name: str, resolution: int = SIDE) -> nn.Sequential:
     """One of the networks behind its preprocessing, in training mode, with statistics as if it had been trained."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = TOYS[name]()
+        network = (TOYS | {every_block.__name__: every_block})[name]()
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -194,19 +221,31 @@ def toy_data() -> ImageData:
 
 
 class ToyTrainer:
-    """Adam on random batches of 32."""
+    """Adam on random batches of 32, with the objectives treated as `nas_edge.Objective` says."""
 
     def __init__(self, data: ImageData) -> None:
         self.data = data
 
     def fit(self, model: nn.Module, *, samples: int, objectives: Sequence[Objective] = ()) -> nn.Module:
         model = copy.deepcopy(model).train()
-        for objective in objectives:
-            objective.prepare(model)
-        optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.manual_seed(0)
+            try:
+                for objective in objectives:
+                    objective.prepare(model)
+                self._run(model, max(1, samples // BATCH), objectives)
+            finally:
+                for objective in objectives:
+                    objective.finish(model)
+        return model.eval()
+
+    def _run(self, model: nn.Module, steps: int, objectives: Sequence[Objective]) -> None:
+        own = [p for objective in objectives for p in objective.parameters()]
+        optimizer = torch.optim.Adam([*(p for p in model.parameters() if p.requires_grad), *own], 3e-3)
         draw = torch.Generator().manual_seed(0)
-        for _ in range(samples // 32):
-            chosen = torch.randint(len(self.data.train), (32,), generator=draw)
+        per_epoch = len(self.data.train) // BATCH
+        for step in range(1, steps + 1):
+            chosen = torch.randint(len(self.data.train), (BATCH,), generator=draw)
             inputs, labels = self.data.train.images[chosen].float() / 255, self.data.train.labels[chosen]
             outputs = model(inputs)
             loss = F.cross_entropy(outputs, labels)
@@ -216,7 +255,9 @@ class ToyTrainer:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        return model.eval()
+            if step % per_epoch == 0 or step == steps:
+                for objective in objectives:
+                    objective.epoch_end(model, -(-step // per_epoch), -(-steps // per_epoch))
 
     @torch.no_grad()
     def accuracy(self, model: nn.Module, split: Split) -> float:

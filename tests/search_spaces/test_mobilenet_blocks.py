@@ -54,6 +54,25 @@ def test_queries_keys_and_values_are_marked_for_pruners() -> None:
     assert marked == [attention.query, attention.key, attention.value]
 
 
+def test_heads_stand_in_blocks_of_the_layers_that_are_named() -> None:
+    """With one block less in each of them and one head less, the others compute what they did."""
+    torch.manual_seed(0)
+    attention = SelfAttention(64, side=4).eval()
+    x = torch.randn(2, 64, 4, 4)
+    with torch.no_grad():
+        attention.value.weight[16:32] = 0  # what head 1 gives
+        expected = attention(x)
+        rest = torch.tensor([*range(16), *range(32, 64)])
+        for name in attention.head_outputs:
+            layer = attention.get_submodule(name)
+            layer.weight = nn.Parameter(layer.weight[rest])  # type: ignore[index]
+        for name in attention.head_inputs:
+            layer = attention.get_submodule(name)
+            layer.weight = nn.Parameter(layer.weight[:, rest])  # type: ignore[index]
+        attention.heads -= 1
+        torch.testing.assert_close(attention(x), expected)
+
+
 def test_squeeze_excite_with_a_zero_gate_halves_its_input() -> None:
     attention = SqueezeExcite(16)
     nn.init.zeros_(attention.gate[3].weight)  # type: ignore[arg-type]
