@@ -35,7 +35,7 @@ from nas_edge.errors import (
     UserError,
 )
 from nas_edge.hookspecs import hookimpl
-from nas_edge.records import Evaluation, Kernel, Measurement, Prediction, StepRecord
+from nas_edge.records import Evaluation, Figures, Kernel, Measurement, Prediction, StepRecord
 from nas_edge.spec import ArchSpec, CandidateSpec, Step
 
 __version__ = "0.1.0"
@@ -69,6 +69,7 @@ __all__ = [
     "DataSource",
     "Evaluation",
     "ExportError",
+    "Figures",
     "ImageData",
     "InvalidCandidate",
     "Kernel",

@@ -10,7 +10,7 @@ in 0..1, and gives logits `[batch, classes]`; normalisation and resizing are its
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -131,10 +131,21 @@ class DataSource:
 
 
 class SearchSpace:
-    """A family of architectures."""
+    """A family of architectures.
+
+    `trained` says that its networks come with weights for the data: then all of a candidate's training comes after its
+    techniques. `takes_images` says that they take the images as they are, in 0..1, and no preprocessing is put before
+    them. `family` names what its networks have in common: a latency profile of some is one of all.
+    """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    trained: ClassVar[bool] = False
+    takes_images: ClassVar[bool] = False
+
+    @property
+    def family(self) -> str:
+        return f"{self.name}{self.version}"
 
     def suggest(self, scope: Scope) -> dict[str, Any]:
         """Sample the JSON-able parameters of one architecture. Must not depend on the data."""
@@ -177,28 +188,39 @@ class Objective:
     def epoch_end(self, model: nn.Module, epoch: int, epochs: int) -> None:
         """Called after each epoch, 1 to `epochs`: for schedules."""
 
+    def finish(self, model: nn.Module) -> None:
+        """Called once when the training has ended, also by an error: take off the model what `prepare` attached."""
+
 
 class Technique:
     """One compression technique. Override the stages it needs; each default changes nothing.
 
     `version` is raised when the same config would give another result. `after` names the techniques that must act
     earlier where both are on. `needs_teacher` has the study train a teacher, `context.teacher`. `shape_follows_weights`
-    says that what is left of a network depends on its weights, so that its latency before training is an estimate. A
-    technique never changes the model it is given, and leaves the random state, the
-    threads and the gradient mode as it found them.
+    says that what is left of a network depends on its weights, so that its latency before training is an estimate.
+    `exclusive` names what only one of the techniques of a candidate may decide, such as "precision": the engine rejects
+    a candidate with two that do. `by_default` False leaves a technique to the searches that name it.
+    A technique never changes the model it is given, and leaves the random state, the threads and the gradient mode as
+    it found them.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     config_type: ClassVar[type]
     after: ClassVar[frozenset[str]] = frozenset()
+    exclusive: ClassVar[frozenset[str]] = frozenset()
     needs_teacher: ClassVar[bool] = False
     shape_follows_weights: ClassVar[bool] = False
+    by_default: ClassVar[bool] = True
     summary: ClassVar[str] = ""
 
     def suggest(self, scope: Scope) -> Any:
         """Sample a config. Whether the technique is on at all is sampled by the engine."""
         return self.config_type()
+
+    def needs_teacher_for(self, config: Any) -> bool:
+        """Whether this config learns from `context.teacher`; by default, whether any does."""
+        return self.needs_teacher
 
     def structure(self, model: nn.Module, config: Any, context: Context) -> nn.Module:
         """Before recovery training: prune channels, factor layers, insert fake quantizers."""
@@ -275,6 +297,9 @@ class Context:
 
     `samples` is the number of images that the candidate's training sees; `trained` is False in the quick pass that
     only asks how fast a candidate would be, where weights are random. `work_dir` is the candidate's own folder.
+    `latency_ms` estimates how long a torch model takes on the target, in ms for one image: exported, and predicted
+    where a profile knows such networks, else measured. It is None where the target cannot be asked, as in a
+    calibration.
     """
 
     data: ImageData
@@ -285,6 +310,7 @@ class Context:
     samples: int
     trained: bool = True
     teacher: nn.Module | None = None
+    latency_ms: Callable[[nn.Module], float] | None = None
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("nas_edge"))
     notes: list[str] = field(default_factory=list)
 
@@ -295,7 +321,11 @@ class Context:
 
 @dataclass
 class Candidate:
-    """A candidate on its way: the spec, the torch model until export, the ONNX file after it, and the record."""
+    """A candidate on its way: the spec, the torch model until export, the ONNX file after it, and the record.
+
+    `techniques` are those of the spec that were not undone; `accuracy` is that of the graph in ONNX Runtime on the
+    validation split, where it is known.
+    """
 
     spec: CandidateSpec
     model: nn.Module | None = None
@@ -303,3 +333,5 @@ class Candidate:
     onnx_path: Path | None = None
     steps: list[StepRecord] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    techniques: tuple[str, ...] = ()
+    accuracy: float | None = None

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import onnx
 
-from nas_edge.contracts import Candidate, Context, Target
+from nas_edge.contracts import Candidate, Context
+from nas_edge.estimate import Estimator, Latency, Predictions
 from nas_edge.export import accuracy, sha256_of
+from nas_edge.gate import Gate
 from nas_edge.latency.graph import parameter_count, total_macs
-from nas_edge.pipeline import produce, timed
+from nas_edge.making import timed
+from nas_edge.pipeline import produce
 from nas_edge.plugins import Registry
-from nas_edge.records import Evaluation, Prediction
+from nas_edge.records import Evaluation
 from nas_edge.spec import CandidateSpec
 
 if TYPE_CHECKING:
     from nas_edge.config import TrainConfig
-
-MEASURE_BUDGET_S = 1.0
-
-
-class Predictions(Protocol):
-    """The predictions of one profile on one target that are known already, by the hash of the ONNX file."""
-
-    def find(self, onnx_sha256: str) -> Prediction | None:
-        """What was predicted of a file before."""
-        ...
-
-    def keep(self, onnx_sha256: str, prediction: Prediction) -> None:
-        """Store a prediction."""
-        ...
 
 
 def evaluate(
@@ -41,17 +30,19 @@ def evaluate(
     context: Context,
     train: TrainConfig,
     known: Predictions | None = None,
+    gate: Gate | None = None,
 ) -> tuple[Candidate, Evaluation]:
     """One candidate: made, trained, compressed, exported, and judged as the file that would ship.
 
     Raises `InvalidCandidate`, `ExportError` or `MeasurementError`; each costs this candidate alone.
     """
     start = time.perf_counter()
-    candidate = produce(registry, spec, context, train)
+    estimator = Estimator(registry, context.target, context.work_dir, known)
+    candidate = produce(registry, spec, context, train, estimator=estimator, gate=gate)
     graph, path = artifacts(candidate)
     with timed(candidate, "judge"):
-        right = accuracy(graph, context.data.validation)
-        latency = estimate_latency(registry, graph, path, context.target, known)
+        right = accuracy(graph, context.data.validation) if candidate.accuracy is None else candidate.accuracy
+        latency = estimator.of_file(graph, path)
     seconds = {**candidate.seconds, "total": time.perf_counter() - start}
     return candidate, Evaluation(
         key=spec.key,
@@ -66,54 +57,18 @@ def evaluate(
         onnx_sha256=sha256_of(path),
         seconds={name: round(value, 3) for name, value in seconds.items()},
         steps=tuple(candidate.steps),
+        techniques=candidate.techniques,
     )
 
 
-@dataclass(frozen=True)
-class Latency:
-    """A latency with its interval, and whether it was "predicted" or "measured"."""
-
-    ms: float
-    low_ms: float
-    high_ms: float
-    source: str
-
-
-def estimate_latency(
-    registry: Registry, graph: onnx.ModelProto, path: Path, target: Target, known: Predictions | None = None
+def draft_latency(
+    registry: Registry, spec: CandidateSpec, context: Context, train: TrainConfig, gate: Gate | None = None
 ) -> Latency:
-    """Predicted where a profile knows such networks, measured on the target where not."""
-    prediction = predict(registry, graph, path, target, known)
-    if prediction is not None and not prediction.unsupported and not prediction.outside:
-        return Latency(prediction.ms, prediction.low_ms, prediction.high_ms, "predicted")
-    measured = target.measure(path, MEASURE_BUDGET_S)
-    return Latency(measured.p50_ms, measured.low_ms, measured.high_ms, "measured")
-
-
-def predict(
-    registry: Registry, graph: onnx.ModelProto, path: Path, target: Target, known: Predictions | None = None
-) -> Prediction | None:
-    """What was predicted of this file before, or what the `predict_latency` hook says of its graph now."""
-    if known is None:
-        return _ask(registry, graph, target)
-    onnx_sha256 = sha256_of(path)
-    prediction = known.find(onnx_sha256)
-    if prediction is None:
-        prediction = _ask(registry, graph, target)
-        if prediction is not None:
-            known.keep(onnx_sha256, prediction)
-    return prediction
-
-
-def _ask(registry: Registry, graph: onnx.ModelProto, target: Target) -> Prediction | None:
-    answer: Prediction | None = registry.hooks.hook.predict_latency(graph=graph, target=target)
-    return answer
-
-
-def draft_latency(registry: Registry, spec: CandidateSpec, context: Context, train: TrainConfig) -> Latency:
     """How fast a candidate would be, before any training: the same path with random weights."""
-    candidate = produce(registry, spec, replace(context, trained=False, notes=[]), train)
-    return estimate_latency(registry, *artifacts(candidate), context.target)
+    estimator = Estimator(registry, context.target, context.work_dir)
+    draft = replace(context, trained=False, notes=[])
+    candidate = produce(registry, spec, draft, train, estimator=estimator, gate=gate)
+    return estimator.of_file(*artifacts(candidate))
 
 
 def artifacts(candidate: Candidate) -> tuple[onnx.ModelProto, Path]:

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import copy
-import graphlib
 import json
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import onnx
 import torch
 from torch import nn
 
-from nas_edge.contracts import Candidate, Context, ImageData, Objective, Split, Technique, Trainer
+from nas_edge.contracts import Candidate, Context, ImageData, Objective, Split, Technique
 from nas_edge.data.preprocess import Preprocess
-from nas_edge.errors import InvalidCandidate, NasEdgeError, PluginError, StudyMismatch
-from nas_edge.export import check_parity, describe, export_onnx, save_model
+from nas_edge.errors import InvalidCandidate, StudyMismatch
+from nas_edge.estimate import Estimator
+from nas_edge.export import describe, save_model
+from nas_edge.figures import Observer
+from nas_edge.gate import Gate
 from nas_edge.hookspecs import hookimpl
+from nas_edge.making import LastTraining, Making, StartAgain, timed
 from nas_edge.plugins import Registry
-from nas_edge.records import StepRecord
 from nas_edge.spec import ArchSpec, CandidateSpec
+from nas_edge.steps import ActiveStep, active_steps
+from nas_edge.train.trainer import ImageTrainer
 
 if TYPE_CHECKING:
     from nas_edge.config import TrainConfig
-
-PARITY_IMAGES = 8
-ActiveStep = tuple[Technique, Any]
 
 
 @hookimpl(trylast=True)
@@ -38,41 +37,91 @@ def apply_technique(technique: Technique, stage: str, subject: Any, config: Any,
     return method(config, context) if stage == "objective" else method(subject, config, context)
 
 
-def order_techniques(techniques: Iterable[Technique]) -> list[Technique]:
-    """In the order they act: by their `after`, ties by name, whatever order they were installed in.
+def produce(
+    registry: Registry,
+    spec: CandidateSpec,
+    context: Context,
+    train: TrainConfig,
+    *,
+    estimator: Estimator | None = None,
+    gate: Gate | None = None,
+    undone: AbstractSet[str] = frozenset(),
+) -> Candidate:
+    """A candidate from its spec to its ONNX file, `model.onnx` in the context's work folder.
 
-    Raises `PluginError` where the declarations contradict each other.
+    With `context.trained` False every training is left out: the file is about as fast as the real one, exactly so
+    unless a technique declares that `shape_follows_weights`, and good for nothing else. With an estimator the record
+    of each step says how large, fast and accurate the candidate was before and after it; a gate undoes steps by that.
+    `undone` names techniques that are undone without asking: so a candidate is made again as it was.
+    Raises `InvalidCandidate` or `ExportError`.
     """
-    by_name = {t.name: t for t in techniques}
-    sorter = graphlib.TopologicalSorter({n: t.after & by_name.keys() for n, t in by_name.items()})
-    ordered: list[Technique] = []
-    try:
-        sorter.prepare()
-    except graphlib.CycleError as error:
-        raise PluginError(f"techniques declare a circle of 'after': {' -> '.join(error.args[1])}") from None
-    while sorter.is_active():
-        ready = sorted(sorter.get_ready())
-        ordered += [by_name[name] for name in ready]
-        sorter.done(*ready)
-    return ordered
+    candidate = Candidate(spec)
+    steps = active_steps(registry, spec)
+    context = _equipped(context, estimator)
+    described = properties(spec, context.data)
+    making = Making(registry, candidate, context, Observer(context, estimator, described), gate)
+    given = registry.find("search space", spec.arch.space).trained
+    before, last = shares(steps, context, train, trained=given)
+
+    model = build_model(registry, spec.arch, context.data, context.seed)
+    if before:
+        model = making.train(model, LastTraining(context.trainer, before, "train"))
+    elif given:
+        making.begin(model)
+    trained, begun = making.look, len(candidate.steps)
+    while True:
+        standing = [s for s in steps if s.name not in undone and s.name not in making.undone]
+        if given:
+            _, last = shares(standing, context, train, trained=True)
+        try:
+            graph = making.compress(model, standing, last)
+            break
+        except StartAgain as again:
+            making.abandon(begun, again)
+            making.look, begun = trained, len(candidate.steps)
+
+    with timed(candidate, "export"):
+        candidate.graph = describe(graph, described)
+        candidate.onnx_path = context.work_dir / "model.onnx"
+        save_model(candidate.graph, candidate.onnx_path)
+    left_out = undone | making.undone.keys()
+    candidate.techniques = tuple(s.technique for s in spec.steps if s.technique not in left_out)
+    return candidate
 
 
-def active_steps(registry: Registry, spec: CandidateSpec) -> list[ActiveStep]:
-    """The techniques of a spec with their configs. Raises `StudyMismatch` where one has another version now."""
-    steps = []
-    for step in spec.steps:
-        technique: Technique = registry.find("technique", step.technique)
-        if technique.version != step.version:
-            raise StudyMismatch(
-                f"technique {step.technique!r} has version {technique.version}, the candidate was made with "
-                f"{step.version}; install the package that was used then"
-            )
-        steps.append((technique, technique.config_from_json(step.config)))
-    return steps
+def _equipped(context: Context, estimator: Estimator | None) -> Context:
+    """The context with what techniques may ask of this candidate's training and target."""
+    if not context.trained:
+        context = replace(context, trainer=Untrained(context.seed))
+    if estimator is None:
+        return context
+    return replace(context, latency_ms=lambda model: estimator.model_ms(model, context.data))
+
+
+def shares(
+    steps: Sequence[ActiveStep], context: Context, train: TrainConfig, *, trained: bool = False
+) -> tuple[int, LastTraining]:
+    """How a candidate's training is divided: images before its techniques act, and the training after.
+
+    Without a technique that acts on the network all is one training. The joint fine-tuning is the end of the last one.
+    A network that comes trained has all of it after its techniques, and none where they leave it to the ONNX file.
+    """
+    reshaped = any(step.reshapes for step in steps)
+    in_training = reshaped or any(step.technique.overrides("objective") for step in steps)
+    tuned = round(context.samples * train.finetune_share) if in_training else 0
+    trainer = context.trainer
+    if tuned and isinstance(trainer, ImageTrainer):
+        trainer = replace(trainer, finetune_samples=tuned)
+    if trained:
+        return 0, LastTraining(trainer, context.samples if in_training else 0, "recover")
+    if not reshaped:
+        return 0, LastTraining(trainer, context.samples, "train")
+    recovery = max(1, round(context.samples * train.recovery_share)) + tuned
+    return max(1, context.samples - recovery), LastTraining(trainer, recovery, "recover")
 
 
 def build_model(registry: Registry, arch: ArchSpec, data: ImageData, seed: int) -> nn.Module:
-    """The untrained network behind its preprocessing: images in 0..1 as the data has them, to logits."""
+    """The network behind its preprocessing: images in 0..1 as the data has them, to logits."""
     space = registry.find("search space", arch.space)
     if space.version != arch.version:
         raise StudyMismatch(
@@ -84,44 +133,9 @@ def build_model(registry: Registry, arch: ArchSpec, data: ImageData, seed: int) 
         network = space.build(
             arch.params, in_channels=data.channels, num_classes=len(data.classes), resolution=resolution
         )
+    if space.takes_images:
+        return network.eval()
     return nn.Sequential(Preprocess(data.mean, data.std, data.resolution, resolution), network).eval()
-
-
-def produce(registry: Registry, spec: CandidateSpec, context: Context, train: TrainConfig) -> Candidate:
-    """A candidate from its spec to its ONNX file, `model.onnx` in the context's work folder.
-
-    With `context.trained` False every training is left out: the file is about as fast as the real one, exactly so
-    unless a technique declares that `shape_follows_weights`, and good for nothing else.
-    Raises `InvalidCandidate` or `ExportError`.
-    """
-    candidate = Candidate(spec)
-    steps = active_steps(registry, spec)
-    trainer: Trainer = context.trainer if context.trained else Untrained(context.seed)
-    context = replace(context, trainer=trainer)
-    restructured = any(technique.overrides("structure") for technique, _ in steps)
-    recovery = max(1, round(context.samples * train.recovery_share)) if restructured else context.samples
-
-    model = build_model(registry, spec.arch, context.data, context.seed)
-    if restructured:  # otherwise all of the training is the recovery training
-        with timed(candidate, "train"):
-            model = trainer.fit(model, samples=max(1, context.samples - recovery))
-        model = run_stage(registry, candidate, "structure", model, steps, context)
-    objectives = make_objectives(registry, candidate, model, steps, context) if context.trained else []
-    with timed(candidate, "train"):
-        model = trainer.fit(model, samples=recovery, objectives=objectives)
-    candidate.model = run_stage(registry, candidate, "finalize", model, steps, context).eval()
-
-    with timed(candidate, "export"):
-        data = context.data
-        graph = export_onnx(candidate.model, channels=data.channels, resolution=data.resolution)
-        if context.trained:
-            check_parity(candidate.model, graph, data.validation.images[:PARITY_IMAGES].float() / 255)
-    with timed(candidate, "graph"):
-        graph = run_stage(registry, candidate, "graph", graph, steps, context)
-        candidate.graph = describe(graph, properties(spec, context.data))
-        candidate.onnx_path = context.work_dir / "model.onnx"
-        save_model(candidate.graph, candidate.onnx_path)
-    return candidate
 
 
 def properties(spec: CandidateSpec, data: ImageData) -> dict[str, str]:
@@ -158,89 +172,3 @@ class Untrained:
 
     def accuracy(self, model: nn.Module, split: Split) -> float:
         raise InvalidCandidate("no accuracy is known of a model that was not trained; check context.trained first")
-
-
-def run_stage(
-    registry: Registry, candidate: Candidate, stage: str, subject: Any, steps: Sequence[ActiveStep], context: Context
-) -> Any:
-    """Thread a model (or graph) through the techniques that override a stage, and record what each did."""
-    for technique, config in steps:
-        if not technique.overrides(stage):
-            continue
-        with _recorded(candidate, technique, stage, context) as sizes:
-            sizes.append(_size(subject))
-            result = _call(registry, technique, stage, subject, config, context)
-            sizes.append(_size(result))
-        subject = result
-    return subject
-
-
-def make_objectives(
-    registry: Registry, candidate: Candidate, model: nn.Module, steps: Sequence[ActiveStep], context: Context
-) -> list[Objective]:
-    """What the techniques add to the recovery training."""
-    objectives = []
-    for technique, config in steps:
-        if not technique.overrides("objective"):
-            continue
-        with _recorded(candidate, technique, "objective", context):
-            objective = _call(registry, technique, "objective", model, config, context)
-        if objective is not None:
-            objectives.append(objective)
-    return objectives
-
-
-def _call(registry: Registry, technique: Technique, stage: str, subject: Any, config: Any, context: Context) -> Any:
-    """Call a technique through the hook, and see that it kept to its contract."""
-    expected = {"graph": onnx.ModelProto, "objective": Objective | None}.get(stage, nn.Module)
-    try:
-        with _isolated(context.seed):
-            result = registry.hooks.hook.apply_technique(
-                technique=technique, stage=stage, subject=subject, config=config, context=context
-            )
-    except SystemExit as error:
-        raise NasEdgeError(f"{technique.name}.{stage} called sys.exit({error.code})") from error
-    if not isinstance(result, expected):
-        wanted = getattr(expected, "__name__", str(expected))
-        raise NasEdgeError(f"{technique.name}.{stage} returned {type(result).__name__}, not {wanted}")
-    return result
-
-
-@contextmanager
-def _isolated(seed: int) -> Iterator[None]:
-    """Give a plugin a random state of its own, and take back what it may leave changed."""
-    threads, gradients, dtype = torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.set_grad_enabled(gradients)
-            torch.set_default_dtype(dtype)
-
-
-@contextmanager
-def timed(candidate: Candidate, name: str) -> Iterator[None]:
-    """Add the seconds spent to the candidate's record."""
-    start = time.perf_counter()
-    yield
-    candidate.seconds[name] = candidate.seconds.get(name, 0.0) + time.perf_counter() - start
-
-
-@contextmanager
-def _recorded(candidate: Candidate, technique: Technique, stage: str, context: Context) -> Iterator[list[Any]]:
-    start, said = time.perf_counter(), len(context.notes)
-    sizes: list[tuple[int | None, int | None]] = []
-    yield sizes
-    before, after = sizes if len(sizes) == 2 else ((None, None), (None, None))
-    seconds = round(time.perf_counter() - start, 4)
-    notes = tuple(context.notes[said:])
-    candidate.steps.append(StepRecord(technique.name, stage, seconds, before[0], after[0], before[1], after[1], notes))
-
-
-def _size(subject: nn.Module | onnx.ModelProto) -> tuple[int | None, int | None]:
-    """Parameters of a torch model, or bytes of a graph."""
-    if isinstance(subject, onnx.ModelProto):
-        return None, subject.ByteSize()
-    return sum(p.numel() for p in subject.parameters()), None

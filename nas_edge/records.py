@@ -8,17 +8,50 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Figures:
+    """What is known of a candidate between two steps; None where it is not.
+
+    `parameters`, `macs` (for one image) and the bytes are those of the ONNX file that the candidate would be exported
+    to then, `compressed_bytes` those that deflate leaves of it: what zeros and repeated weights save. `latency_ms`
+    is for that file on the target, "predicted" or "measured" (`latency_source`). `accuracy` is the fraction of the
+    validation split.
+    """
+
+    parameters: int | None = None
+    macs: int | None = None
+    size_bytes: int | None = None
+    compressed_bytes: int | None = None
+    latency_ms: float | None = None
+    latency_source: str | None = None
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
 class StepRecord:
-    """What one technique did to a candidate at one stage."""
+    """What one technique did to a candidate at one stage, or what a training did (the technique "training").
+
+    `undone` is None for a step that stands, or says why the engine took it back.
+    """
 
     technique: str
     stage: str
     seconds: float
-    parameters_before: int | None = None
-    parameters_after: int | None = None
-    bytes_before: int | None = None
-    bytes_after: int | None = None
+    before: Figures = Figures()
+    after: Figures = Figures()
     notes: tuple[str, ...] = ()
+    undone: str | None = None
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> StepRecord:
+        """The record that `asdict` made, also that of a study whose steps held parameters and bytes alone."""
+        values = dict(value)
+        for side in ("before", "after"):
+            old = {
+                "parameters": values.pop(f"parameters_{side}", None),
+                "size_bytes": values.pop(f"bytes_{side}", None),
+            }
+            values[side] = Figures(**values.get(side, old))
+        return cls(**{**values, "notes": tuple(values.get("notes", ()))})
 
 
 @dataclass(frozen=True)
@@ -110,7 +143,8 @@ class Evaluation:
 
     `accuracy` is the fraction of validation images that the final ONNX file gets right in ONNX Runtime;
     `latency_ms` comes from `latency_source`, "predicted" or "measured"; `size_bytes` is the file that ships; `macs` is
-    None where an operator is not known.
+    None where an operator is not known. `techniques` are those of the spec that act, without those that were undone;
+    None in a study from before any was.
     """
 
     key: str
@@ -125,3 +159,10 @@ class Evaluation:
     onnx_sha256: str
     seconds: Mapping[str, float] = field(default_factory=dict)
     steps: tuple[StepRecord, ...] = ()
+    techniques: tuple[str, ...] | None = None
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Evaluation:
+        steps = tuple(StepRecord.from_json(step) for step in value["steps"])
+        techniques = value.get("techniques")
+        return cls(**{**value, "steps": steps, "techniques": None if techniques is None else tuple(techniques)})

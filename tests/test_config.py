@@ -144,3 +144,62 @@ def test_a_config_survives_toml_and_json() -> None:
     config = parse_config({"trials": 3, "max_latency_ms": 0.5, "train": {"samples": 10}})
     assert StudyConfig.model_validate_json(config.model_dump_json()) == config
     assert parse_config(config.model_dump()) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("prune.criterion=taylor", "prune.criterion", "taylor"),
+        ("prune.ratio=0.5", "prune.ratio", 0.5),
+        ("quantize.bits=8", "quantize.bits", 8),
+        ("prune.enabled=true", "prune.enabled", True),
+        ("x.limit=null", "x.limit", None),
+        ('x.word="8"', "x.word", "8"),
+        ('x.word="a,b"', "x.word", "a,b"),
+        ("x.path=a=b:c", "x.path", "a=b:c"),
+        ("quantize.scheme=static, dynamic", "quantize.scheme", ["static", "dynamic"]),
+        ("x.bits=4,8", "x.bits", [4, 8]),
+        ("x.bits=[4, 8]", "x.bits", [4, 8]),
+        ("x.rate=NaN", "x.rate", "NaN"),
+    ],
+)
+def test_choices_on_the_command_line(text: str, name: str, value: Any) -> None:
+    assert make_config(None, {"set": [text]}).set == {name: value}
+
+
+def test_choices_in_a_file_and_on_top_of_it(tmp_path: Path) -> None:
+    file = write(tmp_path, '[set]\n"prune.ratio" = 0.5\nprune.criterion = "l1"\nprune.deep.x = [1, 2]\nq.bits = [8]\n')
+    chosen = {"prune.ratio": 0.5, "prune.criterion": "l1", "prune.deep.x": [1, 2], "q.bits": 8}
+    assert make_config(file, {}).set == chosen
+    assert make_config(file, {"set": ["prune.ratio=0.3,0.4"]}).set == {**chosen, "prune.ratio": [0.3, 0.4]}
+    assert make_config(file, {"set": {"q": {"bits": (4, 8)}}}).set == {**chosen, "q.bits": [4, 8]}
+    assert parse_config({"set": {"a.b": 1}}).identity() != parse_config({"set": {"a.b": 2}}).identity()
+    assert parse_config(make_config(file, {}).model_dump()) == make_config(file, {})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"set": ["a.b"]}, "--set is 'a.b'; write NAME=VALUE, as in prune.criterion=l1"),
+        ({"set": ["=1"]}, "--set is '=1'; write NAME=VALUE"),
+        ({"set": ["a.b="]}, "--set is 'a.b='; write NAME=VALUE"),
+        ({"set": ["a.b=1", "a.b=2"]}, "--set a.b is given twice; for several values write a.b=A,B"),
+        ({"set": {"a.b": []}}, "a.b is []; give at least one value, and each once"),
+        ({"set": {"a.b": [1, 1]}}, "a.b is [1, 1]; give at least one value, and each once"),
+        ({"set": {"a.b": [[1]]}}, "a.b is [1]; give true or false, a number or a word"),
+        ({"set": {"a.b": float("inf")}}, "a.b is inf; give true or false, a number or a word"),
+        ({"max_drop": -0.1}, "--max-drop is -0.1: input should be greater than or equal to 0"),
+        ({"max_drop": 5.0}, "--max-drop is 5.0: input should be less than or equal to 1"),
+        ({"train": {"precision": "half"}}, "train.precision is 'half': input should be 'float32', 'bfloat16' or"),
+        ({"train": {"finetune_share": 0.7}}, "recovery_share and finetune_share together must be below 1"),
+    ],
+)
+def test_wrong_choices_and_limits(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make_config(None, values)
+    assert message in str(caught.value)
+
+
+def test_gate_and_training_are_part_of_a_study() -> None:
+    for change in ({"gate": False}, {"max_drop": 0.1}, {"train": {"precision": "bfloat16"}}):
+        assert parse_config(change).identity() != StudyConfig().identity()

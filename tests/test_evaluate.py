@@ -45,9 +45,11 @@ def test_an_evaluation_is_of_the_file(quantized: bool, tiny: Registry, tmp_path:
     weights = 9 * 4 + 9 * 4 * 8 + 32 * 10
     assert weights <= found.parameters <= weights + 2 * (4 + 8) + 10 + 2
     assert draft.ms == pytest.approx(found.latency_ms, rel=0.02)
-    assert {"train", "export", "graph", "judge", "total"} == set(found.seconds)
+    stages = {"graph"} if quantized else set()
+    assert {"train", "observe", "export", "judge", "total"} | stages == set(found.seconds)
     assert found.seconds["total"] >= found.seconds["train"]
-    assert [s.technique for s in found.steps] == (["quantize"] if quantized else [])
+    assert [s.technique for s in found.steps] == (["training", "quantize"] if quantized else ["training"])
+    assert found.techniques == (("quantize",) if quantized else ())
     assert all(math.isfinite(v) for v in dataclasses.asdict(found)["seconds"].values())
 
 

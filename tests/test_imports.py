@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "spec", "records"),
     ("contracts", "hookspecs"),
-    ("plugins", "config"),
+    ("plugins", "config", "goals"),
     ("data", "train", "export", "latency", "targets", "agent"),
-    ("pipeline", "evaluate"),
+    ("estimate", "figures", "gate", "steps", "making", "pipeline", "models", "evaluate"),
     ("store", "engine"),
     ("report", "testing"),
     ("api",),

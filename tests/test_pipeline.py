@@ -32,8 +32,11 @@ from nas_edge import (
 )
 from nas_edge.config import TrainConfig
 from nas_edge.latency.graph import load_graph
-from nas_edge.pipeline import active_steps, build_model, order_techniques, produce
+from nas_edge.making import TRAINING
+from nas_edge.pipeline import build_model, produce, shares
 from nas_edge.plugins import Registry
+from nas_edge.steps import ActiveStep, active_steps, order_techniques
+from nas_edge.train.trainer import ImageTrainer
 
 from .plugins.toys import toy_data
 from .third_party.nas_edge_tiny.nas_edge_tiny import Tiny
@@ -153,12 +156,15 @@ def test_stages_thread_the_model_through_the_techniques(context: Context) -> Non
     assert candidate.onnx_path == context.work_dir / "model.onnx"
     graph = load_graph(candidate.onnx_path)
     assert graph.doc_string == "ab" and graph == candidate.graph
-    assert [(s.technique, s.stage, s.notes) for s in candidate.steps] == [(t, s, (f"{t} at {s}",)) for t, s, _ in seen]
+    acted = [s for s in candidate.steps if s.technique != TRAINING]
+    assert [(s.technique, s.stage, s.notes) for s in acted] == [(t, s, (f"{t} at {s}",)) for t, s, _ in seen]
+    assert [s.stage for s in candidate.steps] == ["train", "structure", "recover", "finalize", "graph", "graph"]
     parameters = sum(p.numel() for p in candidate.model.parameters())
-    assert [s.parameters_after for s in candidate.steps] == [parameters, parameters, None, None]
-    sizes = [(s.bytes_before, s.bytes_after) for s in candidate.steps[2:]]
-    assert all(a is not None and b is not None and b > a for a, b in sizes)
-    assert set(candidate.seconds) == {"train", "export", "graph"}
+    assert [s.after.parameters for s in acted[:2]] == [parameters, parameters]
+    sizes = [(s.before.size_bytes, s.after.size_bytes) for s in acted[2:]]
+    assert sizes[0][0] is None and sizes[1][0] == sizes[0][1] < sizes[1][1]
+    assert all(s.undone is None for s in candidate.steps) and candidate.techniques == ("a", "b")
+    assert set(candidate.seconds) == {"train", "structure", "finalize", "export", "graph", "observe"}
 
 
 def test_the_file_says_what_it_is(context: Context) -> None:
@@ -227,3 +233,24 @@ def test_specs_of_other_versions_and_fields_are_refused() -> None:
         active_steps(registry, CandidateSpec(ARCH, (Step("a", 1, {"ammount": 1}),)))
     with pytest.raises(StudyMismatch, match="search space 'tiny' has version 1, the candidate was made with 5"):
         build_model(registry, ArchSpec("tiny", 5, ARCH.params), toy_data(), 0)
+
+
+@pytest.mark.parametrize(
+    ("stages", "parts", "tuned"),
+    [
+        (("structure",), [40, 60], 20),  # 100 images: 40 before, 40 of recovery, 20 of fine-tuning
+        (("objective",), [100], 20),
+        (("objective", "finalize"), [40, 60], 20),
+        (("graph",), [100], 0),
+        ((), [100], 0),
+    ],
+)
+def test_the_last_training_ends_in_joint_fine_tuning(
+    stages: Sequence[str], parts: list[int], tuned: int, context: Context
+) -> None:
+    """Where a technique acts in training: it costs no images more."""
+    trainer = ImageTrainer(context.data, TrainConfig(), 0)
+    steps = [ActiveStep(technique("a", **dict.fromkeys(stages, keep)), Config())] if stages else []
+    before, last = shares(steps, replace(context, trainer=trainer), TrainConfig(finetune_share=0.2))
+    assert [n for n in (before, last.samples) if n] == parts
+    assert last.trainer == replace(trainer, finetune_samples=tuned)

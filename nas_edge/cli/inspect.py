@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas_edge.contracts import Scope
+from nas_edge.engine.ranges import DRAWS, Recorder, described
 from nas_edge.errors import NasEdgeError
 from nas_edge.plugins import OWN_DISTRIBUTION, BrokenPlugin, Registry, load_plugins
 
@@ -25,7 +26,6 @@ KINDS = {
     "datasets": "data set",
 }
 TITLES = {"search_spaces": "search spaces", "datasets": "data sets"}
-DRAWS = 200  # enough to meet every conditional parameter that comes up in at least 3 % of the draws
 
 
 def plugins(as_json: JsonFlag = False) -> None:
@@ -74,7 +74,7 @@ def summary(value: Any) -> str:
 
 def parameters(registry: Registry, space: str) -> list[dict[str, Any]]:
     """What a search space samples, found by sampling it: name, type, range or choices, conditional or not."""
-    recorder = _Recorder(random.Random(0))
+    recorder = Recorder(random.Random(0))
     found = registry.find("search space", space)
     for _ in range(DRAWS):
         found.suggest(Scope(recorder, space))
@@ -86,33 +86,6 @@ def parameters(registry: Registry, space: str) -> list[dict[str, Any]]:
 def _owner(parameter: Mapping[str, Any]) -> str:
     """What a parameter belongs to: `mobilenet.stage2` of `mobilenet.stage2.kernel`."""
     return str(parameter["name"]).rpartition(".")[0]
-
-
-class _Recorder:
-    """Draws at random, without torch or Optuna, and keeps what it was asked for."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
-        self.seen: dict[str, dict[str, Any]] = {}
-        self.counts: dict[str, int] = {}
-
-    def _keep(self, name: str, **what: Any) -> None:
-        self.seen.setdefault(name, {"name": name, **what})
-        self.counts[name] = self.counts.get(name, 0) + 1
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        self._keep(name, type="int", low=low, high=high, step=step, log=log)
-        return self.rng.randrange(low, high + 1, step)
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        self._keep(name, type="float", low=low, high=high, step=step, log=log)
-        return low + step * self.rng.randint(0, int((high - low) / step)) if step else self.rng.uniform(low, high)
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        self._keep(name, type="categorical", choices=list(choices))
-        return self.rng.choice(list(choices))
 
 
 def listing(registry: Registry, key: str) -> list[dict[str, Any]]:
@@ -176,16 +149,8 @@ def _spaces_view(found: Sequence[Mapping[str, Any]]) -> RenderableType:
         for row in space["parameters"]:
             made.add_row(
                 Text(f"  {row['name']}"),
-                Text(values(row)),
+                Text(described(row)),
                 Text("conditional" if row["conditional"] else "", "dim"),
             )
         parts.extend([made if space["parameters"] else Text("  one architecture, nothing to choose"), Text()])
     return Group(*parts) if parts else Text("no search space is installed")
-
-
-def values(parameter: Mapping[str, Any]) -> str:
-    """A parameter's range or choices in words: `1 to 4`, `0.25 to 1.0, log`, `relu | relu6`."""
-    if parameter["type"] == "categorical":
-        return " | ".join(str(c) for c in parameter["choices"])
-    steps = f", step {parameter['step']}" if parameter["step"] not in (None, 1) else ""
-    return f"{parameter['low']} to {parameter['high']}{steps}{', log' if parameter['log'] else ''}"

@@ -36,6 +36,23 @@ def search(
     ] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="Latency budget in milliseconds.")] = None,
     techniques: Annotated[str | None, typer.Option(help="Those to search over, comma-separated, or none.")] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Students learn from: largest, torchvision:NAME[:WEIGHTS] or module:function."),
+    ] = None,
+    choices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Fix a decision, or narrow it to several: prune.criterion=l1,l2."
+        ),
+    ] = None,
+    gate: Annotated[
+        bool | None,
+        typer.Option("--gate/--no-gate", help="Undo steps that gain nothing or cost too much; on by default."),
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Accuracy, as a fraction, that one step may cost; 0.05 by default.")
+    ] = None,
     sampler: Annotated[str | None, typer.Option(help="nsga2, tpe or random; see `nas-edge plugins`.")] = None,
     storage: StorageOption = None,
     study: Annotated[str | None, typer.Option(help="The study's name; by default that of the data set.")] = None,
@@ -59,6 +76,10 @@ def search(
         "objectives": _names(objectives),
         "max_latency_ms": max_latency_ms,
         "techniques": _names(techniques),
+        "set": choices or None,
+        "gate": gate,
+        "max_drop": max_drop,
+        "teacher": teacher,
         "sampler": sampler,
         "storage": storage,
         "study": study,

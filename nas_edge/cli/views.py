@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from nas_edge.cli.output import facts, table
 
 if TYPE_CHECKING:
     from nas_edge.report.front import FrontRow
     from nas_edge.store.study import StoredStudy
+
+# What the record of a trial shows of each step: title, figure, format.
+FIGURES = (
+    ("parameters", "parameters", "{:,}"),
+    ("MACs", "macs", "{:,}"),
+    ("bytes", "size_bytes", "{:,}"),
+    ("compressed", "compressed_bytes", "{:,}"),
+    ("ms", "latency_ms", "{:.3f}"),
+    ("accuracy", "accuracy", "{:.2%}"),
+)
 
 
 def study_view(stored: StoredStudy, front: Sequence[FrontRow]) -> RenderableType:
@@ -62,26 +74,42 @@ def _interval(row: FrontRow) -> str:
 
 
 def trial_view(payload: dict[str, Any]) -> RenderableType:
-
+    """One trial: what it is, its record step by step with before -> after, and why steps were undone."""
     evaluation = payload.get("evaluation")
     head = facts({k: payload[k] for k in ("study", "number", "state", "why") if payload[k] is not None})
     if not evaluation:
         return Group(head, "", facts(payload["params"]))
-    steps = table("technique", "stage", ">seconds", ">parameters", ">bytes", "notes")
-    for step in evaluation["steps"]:
-        steps.add_row(
-            step["technique"],
-            step["stage"],
-            f"{step['seconds']:.2f}",
-            _change(step["parameters_before"], step["parameters_after"]),
-            _change(step["bytes_before"], step["bytes_after"]),
-            "; ".join(step["notes"]),
-        )
     values = {k: v for k, v in evaluation.items() if k not in ("steps", "key")}
-    return Group(head, "", facts(values), "", steps, "", facts(payload["spec"]["arch"]["params"]))
+    architecture = facts(payload["spec"]["arch"]["params"])
+    return Group(head, "", facts(values), "", steps_table(evaluation["steps"]), *_notes(evaluation), "", architecture)
 
 
-def _change(before: int | None, after: int | None) -> str:
-    if before is None or after is None:
-        return ""
-    return f"{before:,}" if before == after else f"{before:,} -> {after:,}"
+def steps_table(steps: Sequence[Mapping[str, Any]]) -> Table:
+    """The record: a row a step, `before -> after` where it changed something, one number where it did not."""
+    columns = [f">{title}" for title, _, _ in FIGURES]
+    shown = table("", "technique", "stage", *columns, ">seconds", title="Steps")
+    for number, step in enumerate(steps, start=1):
+        cells = [_change(step["before"][name], step["after"][name], form) for _, name, form in FIGURES]
+        style = "dim" if step["undone"] else ""
+        mark = "x" if step["undone"] else ""
+        shown.add_row(
+            f"{number}{mark}", step["technique"], step["stage"], *cells, f"{step['seconds']:.2f}", style=style
+        )
+    return shown
+
+
+def _notes(evaluation: Mapping[str, Any]) -> list[str | Text]:
+    """What the steps said, and why those marked with an x were undone; without numbers, nothing."""
+    lines: list[str | Text] = []
+    for number, step in enumerate(evaluation["steps"], start=1):
+        if step["undone"]:
+            lines.append(Text(f"{number}x {step['technique']} is undone: {step['undone']}", "yellow"))
+        if step["notes"]:
+            lines.append(Text(f"{number}  {step['technique']}: {'; '.join(step['notes'])}"))
+    return ["", *lines] if lines else []
+
+
+def _change(before: float | None, after: float | None, form: str) -> str:
+    """`before -> after`; what is not known is a dash."""
+    old, new = ("-" if value is None else form.format(value) for value in (before, after))
+    return old if old == new else f"{old} -> {new}"

@@ -13,11 +13,12 @@ import onnx
 from nas_edge import pipeline
 from nas_edge.config import StudyConfig
 from nas_edge.contracts import Target
-from nas_edge.engine.candidates import RandomCandidates, with_probes
+from nas_edge.engine.candidates import RandomCandidates, searched_techniques, with_probes
+from nas_edge.engine.checking import check_choices
+from nas_edge.engine.choices import Choices
 from nas_edge.engine.progress import Progress
 from nas_edge.latency.calibrate import calibrate
 from nas_edge.latency.profile import Profile
-from nas_edge.pipeline import order_techniques
 from nas_edge.plugins import Registry
 from nas_edge.targets.address import parse_target
 
@@ -34,8 +35,8 @@ def any_candidates(config: StudyConfig, registry: Registry, seed: int | None = N
     """Random candidates of the config's space and techniques, for images of any size. Raises `UserError`."""
     use_pipeline(registry)
     space = registry.find("search space", config.space)
-    names = sorted(registry.techniques) if config.techniques is None else config.techniques
-    techniques = order_techniques([registry.find("technique", name) for name in names])
+    techniques = searched_techniques(config, registry)
+    check_choices(Choices.of(config.set), space, techniques, registry.techniques)
     target = parse_target(registry.targets, config.target)
     candidates = RandomCandidates(registry, space, techniques, config, target)
     return candidates if seed is None else replace(candidates, seed=seed)

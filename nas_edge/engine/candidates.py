@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import random
 import tempfile
@@ -14,11 +16,13 @@ import torch
 
 from nas_edge.config import StudyConfig
 from nas_edge.contracts import Augmentation, Context, ImageData, SearchSpace, Split, Target, Technique
+from nas_edge.engine.choices import Choices
 from nas_edge.engine.sample import RandomTrial, suggest_spec
 from nas_edge.errors import InvalidCandidate
 from nas_edge.latency.probes import random_probe
 from nas_edge.pipeline import Untrained, produce
 from nas_edge.plugins import Registry
+from nas_edge.steps import order_techniques
 
 CALIBRATION_SEED = 1_000_003
 SIDES = (8, 16, 24, 28, 32, 48, 64, 80, 96, 128, 160, 192, 224)
@@ -26,6 +30,7 @@ CLASSES = (10, 10, 100, 200)
 PROBE_SHARE = 0.4
 IMAGES = 40
 DRAWS = 40
+DOMAIN_CHARACTERS = 200  # of a column in the database
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class RandomCandidates:
         raise InvalidCandidate(f"{DRAWS} random candidates could not be built: {reason}")
 
     def _made(self, data: ImageData, seed: int) -> onnx.ModelProto:
-        spec = suggest_spec(RandomTrial(seed), self.space, self.techniques)
+        spec = suggest_spec(RandomTrial(seed), self.space, self.techniques, Choices.of(self.config.set))
         with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
             context = Context(
                 data=data,
@@ -77,10 +82,28 @@ class RandomCandidates:
 
     @property
     def domain(self) -> str:
-        """What networks these are."""
+        """What networks these are; at most 200 characters."""
         techniques = ",".join(f"{t.name}{t.version}" for t in self.techniques)
         shape = "any" if self.data is None else f"{self.data.channels}x{self.data.resolution}"
-        return f"{self.space.name}{self.space.version}/{shape}/{techniques}"
+        chosen = "".join(f"/{name}={json.dumps(value)}" for name, value in sorted(self.config.set.items()))
+        text = f"{self.space.family}/{shape}/{techniques}{chosen}"
+        if len(text) <= DOMAIN_CHARACTERS:
+            return text
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return f"{text[: DOMAIN_CHARACTERS - 17]}/{digest}"
+
+
+def searched_techniques(config: StudyConfig, registry: Registry) -> list[Technique]:
+    """The techniques that a search chooses from, in the order they act. Raises `UserError` for an unknown one."""
+    names = config.techniques
+    if names is None:
+        names = default_techniques(registry)
+    return order_techniques([registry.find("technique", name) for name in names])
+
+
+def default_techniques(registry: Registry) -> list[str]:
+    """Those that are part of a search that names none."""
+    return sorted(name for name, technique in registry.techniques.items() if technique.by_default)
 
 
 def with_probes(candidates: RandomCandidates, index: int) -> onnx.ModelProto:

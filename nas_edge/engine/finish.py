@@ -12,13 +12,13 @@ from optuna.trial import FrozenTrial
 
 from nas_edge.contracts import Context
 from nas_edge.engine.audit import TrialModel, conclude, draw_sample, last_audited, measure_missing
-from nas_edge.engine.loop import MODEL_FILE, RECIPE_FILE, recipe_text
+from nas_edge.engine.loop import MODEL_FILE, RECIPE_FILE, recipe_text, techniques_of
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
 from nas_edge.errors import StorageError, UserError
 from nas_edge.evaluate import evaluate
 from nas_edge.export import accuracy, sha256_of
-from nas_edge.records import Evaluation, StepRecord
+from nas_edge.records import Evaluation
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.study import StoredStudy
 
@@ -29,15 +29,26 @@ def read_recipe(stored: StoredStudy, trial: FrozenTrial, *, final: bool) -> tupl
         path = Path(folder) / RECIPE_FILE
         _fetch(stored, trial, RECIPE_FILE, path, final=final)
         value = json.loads(path.read_text())
-    steps = tuple(StepRecord(**{**s, "notes": tuple(s["notes"])}) for s in value["evaluation"]["steps"])
-    return CandidateSpec.from_json(value["spec"]), Evaluation(**{**value["evaluation"], "steps": steps})
+    return CandidateSpec.from_json(value["spec"]), Evaluation.from_json(value["evaluation"])
 
 
-def finish(session: Session, stored: StoredStudy, progress: Progress) -> None:
-    """Finalise the front, and audit the predictions where trials were added; what has been done stays as it is."""
-    front = stored.front()
-    config = stored.config
-    longer = front[: config.train.finalists] if config.train.final_budget else []
+def finish(
+    session: Session,
+    stored: StoredStudy,
+    progress: Progress,
+    *,
+    kept: Sequence[FrozenTrial] = (),
+    longer: Sequence[FrozenTrial] | None = None,
+) -> None:
+    """Finalise the front, and audit the predictions where trials were added; what has been done stays as it is.
+
+    Trials to be `kept` are finalised with it. Those of `longer` are trained again, by default the front's first.
+    """
+    front, config = stored.front(), stored.config
+    if longer is None:
+        longer = front[: config.train.finalists] if config.train.final_budget else []
+    others = {t.number: t for t in (*kept, *longer)}
+    front += [t for number, t in others.items() if number not in {member.number for member in front}]
     publish(session, stored, front, progress, longer=longer)
     due = config.audit_trials > 0 and stored.finished() > last_audited(stored)
     with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
@@ -89,7 +100,9 @@ def _finalise(
     if retrain:
         candidate = None
         try:
-            candidate, evaluation = evaluate(session.registry, spec, context, session.config.train, session.predictions)
+            candidate, evaluation = evaluate(
+                session.registry, spec, context, session.config.train, session.predictions, session.gate
+            )
         except (UserError, OSError):
             raise
         except Exception as error:  # more training can change the ranks, and leave nothing to build or to export
@@ -115,6 +128,7 @@ def _finalise(
         "size_bytes": kept.size_bytes,
         "macs": kept.macs,
         "parameters": kept.parameters,
+        "techniques": techniques_of(spec, kept),
         "onnx_sha256": kept.onnx_sha256,
     }
 

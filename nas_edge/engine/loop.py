@@ -22,6 +22,7 @@ from nas_edge.engine.progress import Point, Progress
 from nas_edge.engine.sample import suggest_spec
 from nas_edge.engine.samplers import make_sampler
 from nas_edge.engine.session import Session
+from nas_edge.engine.standing import constrain_goals, is_given
 from nas_edge.errors import InvalidCandidate, ModelError, NasEdgeError, UserError
 from nas_edge.evaluate import draft_latency, evaluate
 from nas_edge.records import Evaluation
@@ -47,12 +48,12 @@ def run_trials(
     progress: Progress,
     *,
     deadline: float | None = None,
-    after_trial: Callable[[int], None] | None = None,
+    after_trial: Callable[[int], bool | None] | None = None,
 ) -> None:
     """Evaluate candidates until the study has the asked number of them, or `deadline` (time.monotonic) passes.
 
     Whatever ends it early, the trial in hand is queued again first. `after_trial` is called after each evaluated
-    candidate with the number of them.
+    candidate with the number of them, and says whether that is enough.
     """
     try:
         _run_trials(session, stored, progress, deadline, after_trial)
@@ -67,7 +68,7 @@ def _run_trials(
     stored: StoredStudy,
     progress: Progress,
     deadline: float | None,
-    after_trial: Callable[[int], None] | None,
+    after_trial: Callable[[int], bool | None] | None,
 ) -> None:
     total = stored.config.trials
     rejected = failed = 0
@@ -87,8 +88,9 @@ def _run_trials(
         if trial is None or state is None:  # the last ones are in other hands: stay until they are told or dead
             time.sleep(WAIT_S)
             continue
-        if state is TrialState.COMPLETE and after_trial is not None:
-            after_trial(states[TrialState.COMPLETE] + 1)
+        if state is TrialState.COMPLETE and after_trial is not None and after_trial(states[TrialState.COMPLETE] + 1):
+            _report(stored, stored.trials(), progress)
+            return
         rejected = rejected + 1 if state is TrialState.PRUNED else 0
         failed = failed + 1 if state is TrialState.FAIL else 0
         if rejected >= MAX_REJECTED_IN_A_ROW:
@@ -120,9 +122,12 @@ def run_trial(
             spec = _sample(session, trial, others)
         with session.context() as context:
             _reject_early(session, trial, spec, context)
-            candidate, evaluation = evaluate(session.registry, spec, context, session.config.train, session.predictions)
+            candidate, evaluation = evaluate(
+                session.registry, spec, context, session.config.train, session.predictions, session.gate
+            )
             store_evaluation(stored, trial, candidate, evaluation)
         _constrain(trial, session.config.max_latency_ms, evaluation.latency_ms)
+        constrain_goals(session, trial, others, evaluation)
         stored.study.tell(trial, [getattr(evaluation, name) for name in session.config.objectives])
     except (Rejected, InvalidCandidate) as error:
         return _end(stored, trial, TrialState.PRUNED, f"rejected: {_line(error)}", progress)
@@ -152,7 +157,8 @@ def _ask(session: Session, stored: StoredStudy, trials: Sequence[FrozenTrial]) -
 
 def _sample(session: Session, trial: optuna.Trial, others: Sequence[FrozenTrial]) -> CandidateSpec:
     """The candidate of a trial; `Rejected` where the study has it already, finished or in another worker's hands."""
-    spec = suggest_spec(trial, session.space, session.techniques)
+    techniques = [] if is_given(trial) else session.techniques
+    spec = suggest_spec(trial, session.space, techniques, session.choices)
     key = spec.key
     trial.set_user_attr("key", key)
     trial.set_user_attr("techniques", spec.summary)
@@ -169,7 +175,7 @@ def _reject_early(session: Session, trial: optuna.Trial, spec: CandidateSpec, co
         raise Rejected("; ".join(reasons))
     limit = session.config.max_latency_ms
     if limit is not None:
-        draft = draft_latency(session.registry, spec, context, session.config.train)
+        draft = draft_latency(session.registry, spec, context, session.config.train, session.gate)
         loose = any(session.registry.techniques[s.technique].shape_follows_weights for s in spec.steps)
         if draft.low_ms > limit * (DRAFT_MARGIN if loose else 1.0):
             _constrain(trial, limit, draft.ms)
@@ -186,6 +192,7 @@ def store_evaluation(stored: StoredStudy, trial: optuna.Trial, candidate: Candid
     stored.upload(path, trial)
     stored.upload(recipe, trial)
     interval = f"{evaluation.latency_low_ms:.3g} to {evaluation.latency_high_ms:.3g}"
+    trial.set_user_attr("techniques", techniques_of(candidate.spec, evaluation))
     trial.set_user_attr("accuracy", f"{evaluation.accuracy:.2%}")
     trial.set_user_attr("latency", f"{evaluation.latency_ms:.3g} ms ({interval}, {evaluation.latency_source})")
     trial.set_user_attr("latency_source", evaluation.latency_source)
@@ -208,10 +215,15 @@ def _report(stored: StoredStudy, trials: Sequence[FrozenTrial], progress: Progre
     progress.trials(done, stored.config.trials, points)
 
 
+def techniques_of(spec: CandidateSpec, evaluation: Evaluation) -> str:
+    """The techniques that act, in words: those of the spec without what was undone."""
+    return spec.summary if evaluation.techniques is None else " + ".join(evaluation.techniques) or "none"
+
+
 def describe(evaluation: Evaluation, spec: CandidateSpec) -> str:
-    size = f"{evaluation.size_bytes / 1000:.0f} kB"
-    took = f"{evaluation.seconds['total']:.0f} s"
-    return f"{evaluation.accuracy:.1%}  {evaluation.latency_ms:.3g} ms  {size}  {spec.summary}  ({took})"
+    size, took = f"{evaluation.size_bytes / 1000:.0f} kB", f"{evaluation.seconds['total']:.0f} s"
+    techniques = techniques_of(spec, evaluation)
+    return f"{evaluation.accuracy:.1%}  {evaluation.latency_ms:.3g} ms  {size}  {techniques}  ({took})"
 
 
 def error_log(stored: StoredStudy) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import optuna
@@ -12,10 +12,14 @@ import torch
 
 from nas_edge.config import StudyConfig
 from nas_edge.engine.audit import Auditor
+from nas_edge.engine.candidates import default_techniques
+from nas_edge.engine.compress import finalists, goals_met
 from nas_edge.engine.finish import finish, front_evaluations
+from nas_edge.engine.given import ensure_given
 from nas_edge.engine.loop import notify, run_trials
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
+from nas_edge.engine.starts import enqueue_starts
 from nas_edge.engine.workers import available_cores, siblings
 from nas_edge.errors import StorageError
 from nas_edge.plugins import load_plugins
@@ -39,29 +43,44 @@ def run_search(config: StudyConfig, progress: Progress | None = None) -> StoredS
             names = ", ".join(session.data.skipped[:3])
             progress.warn(f"{len(session.data.skipped)} files did not decode and were left out: {names} ...")
         stored = StoredStudy.create_or_load(config, session.facts)
+        ensure_given(session, stored, progress)
         session.ensure_profile(stored, progress)
         session.ensure_teacher(stored, progress)
-        if stored.finished() < config.trials:
+        if config.goals is not None:
+            enqueue_starts(session, stored)
+        if stored.finished() < config.trials and not goals_met(session, stored, progress):
             progress.phase("Searching")
             alone = config.workers == 1  # beside the training of siblings a measurement would lie
-            after_trial = Auditor(session, stored, progress).after_trial if alone else None
+            after_trial = _after_trial(session, stored, progress) if alone else None
             with siblings(stored, progress, deadline):
                 run_trials(session, stored, progress, deadline=deadline, after_trial=after_trial)
         torch.set_num_threads(available_cores())
-        finish(session, stored, progress)
+        kept, longer = finalists(stored)
+        finish(session, stored, progress, kept=kept, longer=longer)
         notify(stored, progress, session.registry.hooks.hook.study_finished, evaluations=front_evaluations(stored))
     return stored
 
 
+def _after_trial(session: Session, stored: StoredStudy, progress: Progress) -> Callable[[int], bool]:
+    """Audits where that is due, and says whether the goals of a compression are met."""
+    auditor = Auditor(session, stored, progress)
+
+    def after_trial(finished: int) -> bool:
+        auditor.after_trial(finished)
+        return goals_met(session, stored, progress)
+
+    return after_trial
+
+
 def _settled(config: StudyConfig) -> StudyConfig:
-    """The config with its techniques named: those of the stored study, or all that are installed.
+    """The config with its techniques named: those of the stored study, or the default ones.
 
     So a technique that is installed later does not change the studies that are there.
     """
     if config.techniques is not None:
         return config
     names = stored_techniques(config)
-    return config.model_copy(update={"techniques": sorted(load_plugins().techniques) if names is None else names})
+    return config.model_copy(update={"techniques": default_techniques(load_plugins()) if names is None else names})
 
 
 @contextmanager

@@ -5,21 +5,66 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from nas_edge.contracts import Scope, SearchSpace, Suggests, Technique
+from nas_edge.engine.choices import ENABLED, Choices, Narrowed
+from nas_edge.errors import InvalidCandidate
 from nas_edge.spec import ArchSpec, CandidateSpec, Step
 
+NO_CHOICES = Choices()
 
-def suggest_spec(trial: Suggests, space: SearchSpace, techniques: Sequence[Technique]) -> CandidateSpec:
+
+def suggest_spec(
+    trial: Suggests, space: SearchSpace, techniques: Sequence[Technique], choices: Choices = NO_CHOICES
+) -> CandidateSpec:
     """A candidate of an Optuna trial, or of a `RandomTrial`; `techniques` in the order they act."""
-    params = space.suggest(Scope(trial, space.name))
+    params = space.suggest(Scope(Narrowed(trial, choices), space.name))
+    taken = _deciding(trial, techniques, choices)
     steps = []
     for technique in techniques:
-        if trial.suggest_categorical(f"{technique.name}.enabled", [False, True]):
-            config = technique.suggest(Scope(trial, technique.name))
-            steps.append(Step(technique.name, technique.version, technique.config_to_json(config)))
+        on = technique in taken if technique.exclusive else _enabled(trial, technique, choices)
+        if on:
+            steps.append(Step(technique.name, technique.version, suggest_config(trial, technique, choices)))
     return CandidateSpec(ArchSpec(space.name, space.version, params), tuple(steps))
+
+
+def suggest_config(trial: Suggests, technique: Technique, choices: Choices = NO_CHOICES) -> dict[str, Any]:
+    """A technique's config as JSON: as it samples it, with what was chosen in place of what it sampled.
+
+    Raises `InvalidCandidate` where the two do not go together.
+    """
+    narrowed = Narrowed(trial, choices)
+    try:
+        sampled = technique.config_to_json(technique.suggest(Scope(narrowed, technique.name)))
+    except InvalidCandidate:  # what was chosen may only go together with another choice that is not sampled
+        names = {f.name: f"{technique.name}.{f.name}" for f in fields(technique.config_type)}
+        sampled = {name: narrowed.given[full] for name, full in names.items() if full in narrowed.given}
+    chosen = choices.of_fields(trial, technique)
+    return technique.config_to_json(technique.config_from_json({**sampled, **chosen}))
+
+
+def _enabled(trial: Suggests, technique: Technique, choices: Choices) -> bool:
+    name = f"{technique.name}.{ENABLED}"
+    if name in choices:
+        return bool(choices.pick(trial, name))
+    return bool(trial.suggest_categorical(name, [False, True]))
+
+
+def _deciding(trial: Suggests, techniques: Sequence[Technique], choices: Choices) -> list[Technique]:
+    """Which of the techniques are on that decide what only one may.
+
+    One after the other, those that need no training first, so that most candidates are quick: once one is on, the
+    others are off and not asked for. So no candidate is sampled only to be rejected.
+    """
+    exclusive = [t for t in techniques if t.exclusive]
+    deciding = [t for t in exclusive if choices.fixes_on(t)]
+    for technique in sorted(exclusive, key=lambda t: t.overrides("structure")):
+        free = not any(technique.exclusive & other.exclusive for other in deciding)
+        if free and _enabled(trial, technique, choices):
+            deciding.append(technique)
+    return deciding
 
 
 class RandomTrial:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import pickle
+import math
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,32 +14,34 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import torch
 from torch import nn
 
 from nas_edge.config import StudyConfig
 from nas_edge.contracts import Context, ImageData, SearchSpace, Target, Technique
 from nas_edge.data import load_data
 from nas_edge.engine.calibration import calibrated, use_pipeline
-from nas_edge.engine.candidates import RandomCandidates
+from nas_edge.engine.candidates import RandomCandidates, searched_techniques
+from nas_edge.engine.checking import check_choices
+from nas_edge.engine.choices import Choices
+from nas_edge.engine.given import GivenModel, check_given, searched_space
 from nas_edge.engine.predictions import StoredPredictions, profile_key
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.sample import RandomTrial, suggest_spec
-from nas_edge.errors import InvalidCandidate, StudyMismatch, UserError
-from nas_edge.evaluate import predict
+from nas_edge.engine.teachers import check_teacher, make_teacher
+from nas_edge.errors import InvalidCandidate, UserError
+from nas_edge.estimate import predict
+from nas_edge.gate import Gate
 from nas_edge.latency.predictor import ProfilePredictor
 from nas_edge.latency.profile import Profile, default_path
-from nas_edge.pipeline import build_model, order_techniques
+from nas_edge.pipeline import build_model
 from nas_edge.plugins import Registry
 from nas_edge.records import Prediction
-from nas_edge.spec import ArchSpec
 from nas_edge.store.study import StoredStudy
 from nas_edge.targets.address import fingerprint_key, parse_target
-from nas_edge.train.trainer import ImageTrainer
+from nas_edge.train.trainer import ImageTrainer, check_precision
 
-TEACHER_FILE = "teacher.pt"
-TEACHER_DRAWS = 16
 FIT_DRAWS = 20
+USUAL_ACCURACY = 0.95
 PREDICTOR_NAME = "nas_edge.predictor"
 
 
@@ -60,15 +61,18 @@ class Session:
     @classmethod
     def open(cls, config: StudyConfig, registry: Registry) -> Session:
         """Resolve every name and load the data. Raises `UserError` for what does not exist."""
-        space = registry.find("search space", config.space)
+        registry, space = searched_space(config, registry)
         registry.find("sampler", config.sampler)
-        names = sorted(registry.techniques) if config.techniques is None else config.techniques
-        techniques = order_techniques([registry.find("technique", name) for name in names])
+        techniques = searched_techniques(config, registry)
+        check_choices(Choices.of(config.set), space, techniques, registry.techniques)
+        check_precision(config.train)
         target = parse_target(registry.targets, config.target)
         data = load_data(registry.datasets, config.data, seed=config.seed, train_images=config.train_images)
         use_pipeline(registry)
         session = cls(config, registry, space, techniques, data, target)
+        check_given(session)
         session.check_fit()
+        check_teacher(session)
         return session
 
     @property
@@ -98,6 +102,21 @@ class Session:
         """What networks a profile was calibrated on."""
         return self.candidates.domain
 
+    @cached_property
+    def choices(self) -> Choices:
+        """What the user fixed by name."""
+        return Choices.of(self.config.set)
+
+    @property
+    def gate(self) -> Gate | None:
+        """With a goal for the drop of all steps, one may cost as much and what chance adds on the validation split."""
+        if not self.config.gate:
+            return None
+        goals = self.config.goals
+        if goals is None or goals.max_drop is None:
+            return Gate(self.config.max_drop)
+        return Gate(goals.max_drop / 100 + chance_drop(len(self.data.validation)))
+
     @property
     def samples(self) -> int:
         """Images that the training of one candidate sees."""
@@ -124,9 +143,11 @@ class Session:
 
     def check_fit(self) -> None:
         """Raise `UserError` where no network of the space can be built for these images."""
+        if isinstance(self.space, GivenModel):  # held against the data where it is loaded
+            return
         reason: InvalidCandidate | None = None
         for index in range(FIT_DRAWS):
-            arch = suggest_spec(RandomTrial(index), self.space, []).arch
+            arch = suggest_spec(RandomTrial(index), self.space, [], self.choices).arch
             try:
                 build_model(self.registry, arch, self.data, self.config.seed)
                 return
@@ -201,42 +222,10 @@ class Session:
     # --- the teacher
 
     def ensure_teacher(self, stored: StoredStudy, progress: Progress) -> None:
-        """Load the study's teacher, or train it once and store it with the study."""
-        if not any(t.needs_teacher for t in self.techniques):
-            return
-        model = build_model(self.registry, self.teacher_arch(), self.data, self.config.seed)
-        with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
-            path = Path(folder) / TEACHER_FILE
-            if stored.download(TEACHER_FILE, stored.study, path):
-                try:
-                    model.load_state_dict(torch.load(path, weights_only=True))
-                except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-                    raise StudyMismatch(
-                        f"the study's stored teacher cannot be loaded: {str(error)[:200]}; "
-                        "start another study with --study NAME"
-                    ) from None
-            else:
-                progress.phase("Training the teacher")
-                start = time.perf_counter()
-                model = self.trainer.fit(model, samples=max(1, round(self.samples * self.config.train.teacher_budget)))
-                right = self.trainer.accuracy(model, self.data.validation)
-                torch.save(model.state_dict(), path)
-                stored.upload(path, stored.study)
-                stored.study.set_user_attr("teacher_accuracy", round(right, 4))
-                progress.say(f"teacher: {right:.1%} on validation after {time.perf_counter() - start:.0f} s")
-        self.teacher = model.eval().requires_grad_(False)
+        """Load the study's teacher, or make it once and store it with the study. Raises `UserError`."""
+        self.teacher = make_teacher(self, stored, progress)
 
-    def teacher_arch(self) -> ArchSpec:
-        """The space's own proposal, or the largest of a few random architectures."""
-        params = self.space.largest()
-        if params is None:
-            draws = [suggest_spec(RandomTrial(i), self.space, []).arch for i in range(TEACHER_DRAWS)]
-            return max(draws, key=self._parameters)
-        return ArchSpec(self.space.name, self.space.version, params)
 
-    def _parameters(self, arch: ArchSpec) -> int:
-        try:
-            model = build_model(self.registry, arch, self.data, self.config.seed)
-        except InvalidCandidate:
-            return 0
-        return sum(p.numel() for p in model.parameters())
+def chance_drop(images: int) -> float:
+    """Three standard errors of the difference of two accuracies near 95 % on so many images."""
+    return 3 * math.sqrt(2 * USUAL_ACCURACY * (1 - USUAL_ACCURACY) / images)

@@ -55,6 +55,7 @@ def _work(config_json: str, deadline: float | None) -> None:
     import torch
 
     from nas_edge.config import StudyConfig
+    from nas_edge.engine.given import ensure_given
     from nas_edge.engine.loop import run_trials
     from nas_edge.engine.progress import Progress
     from nas_edge.engine.session import Session
@@ -68,6 +69,7 @@ def _work(config_json: str, deadline: float | None) -> None:
     try:
         session = Session.open(config, load_plugins())
         stored = StoredStudy.create_or_load(config, session.facts)
+        ensure_given(session, stored, Progress())
         session.ensure_profile(stored, Progress())
         session.ensure_teacher(stored, Progress())
         run_trials(session, stored, Progress(), deadline=deadline)

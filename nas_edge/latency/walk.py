@@ -107,7 +107,7 @@ class Walk:
         if node.op not in INTEGER or node.index in self.absorbed:
             return
         data = [self.producers.get(name) for name in self.data_inputs(node)]
-        if not data or any(p is None or p.op != "DequantizeLinear" for p in data):
+        if not data or any(p is None or p.op != "DequantizeLinear" or not self._in_bytes(p) for p in data):
             return
         taken: list[Node] = []
         ends: list[str] = []
@@ -127,6 +127,11 @@ class Walk:
             ends.extend(q.outputs[0] for q in quantizers)
         node.quantized, node.ends = True, ends
         self.absorbed.update(t.index for t in taken)
+
+    def _in_bytes(self, quantizer: Node) -> bool:
+        """Whether its integers have 8 bits: for others there are no integer kernels, and all runs in float."""
+        zero = self._values.get(quantizer.inputs[2]) if len(quantizer.inputs) > 2 else None
+        return zero is None or zero.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
 
     def _scale(self, node: Node | None) -> list[bytes]:
         """The scale and the zero point of a quantizer, to tell whether two are the same."""

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from nas_edge import __version__
+from nas_edge.engine.loop import techniques_of
 from nas_edge.errors import StorageError
+from nas_edge.making import TRAINING
 from nas_edge.records import Evaluation, Measurement
 from nas_edge.report.audit import error_line
 from nas_edge.spec import CandidateSpec
@@ -77,7 +79,7 @@ def card(
         ("Size of the file", f"{evaluation.size_bytes:,} bytes"),
         ("Parameters", f"{evaluation.parameters:,}"),
         ("Multiply-accumulates", "not known" if evaluation.macs is None else f"{evaluation.macs:,} for one image"),
-        ("Techniques", spec.summary),
+        ("Techniques", techniques_of(spec, evaluation)),
     ]
     lines = [f"# {study['name']}, trial {study['trial']}", ""]
     lines += ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows), ""]
@@ -121,18 +123,28 @@ def _device(measurement: Measurement | None) -> list[str]:
 
 
 def _steps(evaluation: Evaluation) -> list[str]:
-    if not evaluation.steps:
+    if all(step.technique == TRAINING for step in evaluation.steps):
         return ["No technique was on."]
     lines = []
     for step in evaluation.steps:
-        change = ""
-        if step.parameters_before is not None and step.parameters_after is not None:
-            change = f": {step.parameters_before:,} to {step.parameters_after:,} parameters"
-        if step.bytes_before is not None and step.bytes_after is not None:
-            change = f": {step.bytes_before:,} to {step.bytes_after:,} bytes"
-        notes = f" ({'; '.join(step.notes)})" if step.notes else ""
-        lines.append(f"- {step.technique}, {step.stage}{change}{notes}")
+        changes = [
+            _change(step.before.parameters, step.after.parameters, "{:,}", " parameters"),
+            _change(step.before.size_bytes, step.after.size_bytes, "{:,}", " bytes"),
+            _change(step.before.compressed_bytes, step.after.compressed_bytes, "{:,}", " bytes compressed"),
+            _change(step.before.latency_ms, step.after.latency_ms, "{:.3g}", " ms"),
+            _change(step.before.accuracy, step.after.accuracy, "{:.4f}", " accuracy"),
+        ]
+        said = "; ".join([*filter(None, changes), *step.notes])
+        undone = f" **Undone**: {step.undone}." if step.undone else ""
+        lines.append(f"- {step.technique}, {step.stage}" + (f": {said}." if said else ".") + undone)
     return lines
+
+
+def _change(before: float | None, after: float | None, form: str, unit: str) -> str:
+    """`1,200 to 900 parameters`; nothing where it is not known or stayed."""
+    if after is None or before == after:
+        return ""
+    return (f"{form.format(before)} to " if before is not None else "") + form.format(after) + unit
 
 
 def _script(data: Mapping[str, Any]) -> list[str]:

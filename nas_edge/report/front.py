@@ -71,7 +71,7 @@ def _row(
         measured_low_ms=measurement.low_ms if measurement else None,
         measured_high_ms=measurement.high_ms if measurement else None,
         size_bytes=final["size_bytes"] if final else trial.user_attrs["size_bytes"],
-        techniques=trial.user_attrs.get("techniques", ""),
+        techniques=(final or {}).get("techniques") or trial.user_attrs.get("techniques", ""),
         trained_longer=bool(final and final["final"]),
         within_budget=limit is None or latency_ms <= limit,
         model=str(model) if final and model.is_file() else None,
@@ -122,13 +122,12 @@ def shown_url(stored: StoredStudy) -> str:
 
 
 def counts(stored: StoredStudy) -> dict[str, int]:
-    """Trials by how they ended, and how often each technique was on in a finished one."""
+    """Trials by how they ended, and in how many finished ones each technique acts: those undone are not counted."""
     finished = stored.trials(TrialState.COMPLETE)
     on: dict[str, int] = {}
     for trial in finished:
-        for name, value in trial.params.items():
-            if name.endswith(".enabled") and value:
-                technique = name.removesuffix(".enabled")
+        for technique in trial.user_attrs["techniques"].split(" + "):
+            if technique != "none":
                 on[technique] = on.get(technique, 0) + 1
     states = {"finished": len(finished)}
     for label, state in (("rejected", TrialState.PRUNED), ("failed", TrialState.FAIL), ("running", TrialState.RUNNING)):

@@ -29,6 +29,8 @@ DIRECTIONS = {
     "size_bytes": StudyDirection.MINIMIZE,
 }
 MAX_RETRIES = 3
+GOAL = "goal: "  # begins the name of a constraint that only guides the sampler
+START = "start"  # the attribute of a trial that the engine proposed: what it begins with
 
 
 @dataclass(frozen=True)
@@ -136,13 +138,15 @@ class StoredStudy:
     def front(self, trials: Sequence[FrozenTrial] | None = None) -> list[FrozenTrial]:
         """The Pareto-optimal trials that meet the constraints, most accurate first.
 
-        The same as Optuna's `best_trials`, which copies every trial deeply first. `trials` saves reading them again.
+        The same as Optuna's `best_trials`, which copies every trial deeply first; but a goal that was missed takes no
+        trial off the front of a compression. `trials` saves reading them again.
         """
         signs = [-1.0 if d is StudyDirection.MAXIMIZE else 1.0 for d in self.study.directions]
         points = [
             (tuple(s * v for s, v in zip(signs, t.values, strict=True)), t)
             for t in (self.trials() if trials is None else trials)
-            if t.state is TrialState.COMPLETE and all(c <= 0 for c in t.constraints.values())
+            if t.state is TrialState.COMPLETE
+            and all(c <= 0 for name, c in t.constraints.items() if not name.startswith(GOAL))
         ]
         points.sort(key=lambda point: (point[0], point[1].number))
         front: list[tuple[tuple[float, ...], FrozenTrial]] = []
@@ -205,7 +209,8 @@ class StoredStudy:
         params = trial.system_attrs.get("fixed_params") or (trial.params if "key" in trial.user_attrs else None)
         again = queued or not params
         if params and not queued and tries < MAX_RETRIES:
-            self.study.enqueue_trial(params, user_attrs={"retry_of": trial.number, "retries": tries + 1})
+            kept = {START: trial.user_attrs[START]} if START in trial.user_attrs else {}
+            self.study.enqueue_trial(params, user_attrs={"retry_of": trial.number, "retries": tries + 1, **kept})
             again = True
         if again:
             self.storage.set_trial_user_attr(trial._trial_id, "interrupted", True)

@@ -1,12 +1,18 @@
-"""Trains a candidate: AdamW (Loshchilov & Hutter, 2019), one cosine with a short warm-up, label smoothing."""
+"""Trains a candidate: AdamW (Loshchilov & Hutter, 2019), one cosine with a short warm-up, label smoothing.
+
+With a lower precision (Micikevicius et al., 2018) convolutions and products are computed in it and everything else in
+float32, as are the weights; the loss is scaled for float16, whose gradients would vanish.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import ctypes
 import functools
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +22,11 @@ from torch import nn
 from nas_edge.config import TrainConfig
 from nas_edge.contracts import ImageData, Objective, Split
 from nas_edge.data.batches import Batches, evaluation_batches
+from nas_edge.errors import UserError
 
 WARMUP_SHARE = 0.1
+FINETUNE_RATE = 0.1  # of the learning rate: the weights settle, and do not leave where they are
+PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 RECALIBRATION_SAMPLES = 1024
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -27,6 +36,14 @@ def training_device(wanted: str) -> torch.device:
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(wanted)
+
+
+def check_precision(config: TrainConfig) -> None:
+    """Raise `UserError` for a precision that the training device lacks."""
+    if config.precision == "float16" and training_device(config.device).type != "cuda":
+        raise UserError(
+            "train.precision is 'float16', which needs a CUDA device; use 'bfloat16' on this CPU, or 'float32'"
+        )
 
 
 @functools.cache
@@ -42,11 +59,17 @@ def keep_freed_memory() -> None:
 
 @dataclass(frozen=True)
 class ImageTrainer:
-    """Seeded and repeatable: the same model, data and seed give the same weights on the same machine."""
+    """Seeded and repeatable: the same model, data and seed give the same weights on the same machine.
+
+    The last `finetune_samples` images of a training are its joint fine-tuning: a second cosine from a tenth of the
+    learning rate. The schedules of the objectives have ended by then (the masks, ranges and codes are the final ones),
+    their losses go on, and all weights settle under them together.
+    """
 
     data: ImageData
     config: TrainConfig
     seed: int
+    finetune_samples: int = 0
 
     def fit(self, model: nn.Module, *, samples: int, objectives: Sequence[Objective] = ()) -> nn.Module:
         """A trained copy of the model, on the CPU and in eval mode, after about `samples` images seen."""
@@ -55,35 +78,49 @@ class ImageTrainer:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
             torch.manual_seed(self.seed)
             model = _laid_out(copy.deepcopy(model).to(device), torch.channels_last).train()
-            for objective in objectives:
-                objective.prepare(model)
-            self._run(model, samples, objectives, device)
+            try:
+                for objective in objectives:
+                    objective.prepare(model)
+                self._run(model, samples, objectives, device)
+            finally:
+                for objective in objectives:
+                    objective.finish(model)
             self._recalibrate_batch_norm(model, device)
         return _laid_out(model.to("cpu"), torch.contiguous_format).eval()
 
     def _run(self, model: nn.Module, samples: int, objectives: Sequence[Objective], device: torch.device) -> None:
         stream = self._stream(samples, device)
-        steps, steps_an_epoch = len(stream), stream.per_epoch
+        steps_an_epoch, tuning = stream.per_epoch, min(len(stream) - 1, -(-self.finetune_samples // stream.batch_size))
+        steps = len(stream) - tuning
         epochs = math.ceil(steps / steps_an_epoch)
         parameters = [p for p in model.parameters() if p.requires_grad]
         own = [p for objective in objectives for p in objective.parameters()]
         optimizer = torch.optim.AdamW(
             _decay_groups([*parameters, *own], self.config.weight_decay), lr=self.config.learning_rate, fused=True
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, tuning))
+        scaler = torch.amp.GradScaler(device.type, enabled=self.config.precision == "float16")
         for step, (inputs, labels) in enumerate(stream, start=1):
-            outputs = model(inputs.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(outputs, labels, label_smoothing=self.config.label_smoothing)
-            for objective in objectives:
-                extra = objective.loss(inputs, labels, outputs)
-                loss = loss if extra is None else loss + extra
+            with self._autocast(device):
+                outputs = model(inputs.contiguous(memory_format=torch.channels_last)).float()
+                loss = F.cross_entropy(outputs, labels, label_smoothing=self.config.label_smoothing)
+                for objective in objectives:
+                    extra = objective.loss(inputs, labels, outputs)
+                    loss = loss if extra is None else loss + extra
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            if step % steps_an_epoch == 0 or step == steps:
+            scaler.scale(loss).backward()
+            scale = scaler.get_scale()
+            scaler.step(optimizer)
+            scaler.update()
+            if scaler.get_scale() >= scale:  # else the gradients overflowed, and the step was left out
+                schedule.step()
+            if step <= steps and (step % steps_an_epoch == 0 or step == steps):
                 for objective in objectives:
                     objective.epoch_end(model, math.ceil(step / steps_an_epoch), epochs)
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        dtype = PRECISIONS.get(self.config.precision)
+        return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
     def _recalibrate_batch_norm(self, model: nn.Module, device: torch.device) -> None:
         """Replace the running statistics, which lag behind in a short training, by those of the final weights."""
@@ -132,6 +169,11 @@ def _decay_groups(parameters: Sequence[nn.Parameter], weight_decay: float) -> li
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def _rate(step: int, steps: int, tuning: int) -> float:
+    """The share of the learning rate in a training of so many steps, with `tuning` of fine-tuning after them."""
+    return _cosine(step, steps) if step < steps or not tuning else FINETUNE_RATE * _cosine(step - steps, tuning)
 
 
 def _cosine(step: int, steps: int) -> float:

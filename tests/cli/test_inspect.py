@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from nas_edge.cli.inspect import _Recorder, parameters, summary, values
+from nas_edge.cli.inspect import parameters, summary
 from nas_edge.contracts import Scope, SearchSpace
+from nas_edge.engine.ranges import Recorder, described
 from nas_edge.plugins import Registry, load_plugins
 
 from .command import install, run, run_json
@@ -58,7 +59,7 @@ def test_spaces_shows_parameters_with_ranges() -> None:
     assert done.returncode == 0
     for row in space["parameters"]:
         assert row["name"] in done.stdout
-        assert values(row) in done.stdout
+        assert described(row) in done.stdout
 
 
 def test_an_unknown_space_suggests_the_nearest() -> None:
@@ -94,7 +95,7 @@ class Conditional(SearchSpace):
 def test_parameters_are_found_by_sampling() -> None:
     registry = Registry(load_plugins().hooks, search_spaces={"conditional": Conditional()})
     found = parameters(registry, "conditional")
-    assert [(row["name"], values(row), row["conditional"]) for row in found] == [
+    assert [(row["name"], described(row), row["conditional"]) for row in found] == [
         ("conditional.deep", "True | False", False),
         ("conditional.rate", "0.0001 to 0.1, log", False),
         ("conditional.body.width", "0.25 to 1.0, step 0.25", False),
@@ -103,7 +104,7 @@ def test_parameters_are_found_by_sampling() -> None:
 
 
 def test_the_recorder_draws_within_the_ranges() -> None:
-    recorder = _Recorder(random.Random(1))
+    recorder = Recorder(random.Random(1))
     draws = [recorder.suggest_int("i", 2, 8, step=2) for _ in range(100)]
     assert set(draws) == {2, 4, 6, 8}
     stepped = [recorder.suggest_float("f", 0.0, 1.0, step=0.5) for _ in range(100)]

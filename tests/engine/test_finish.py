@@ -11,7 +11,6 @@ from optuna.trial import TrialState
 from nas_edge import Evaluation, ExportError, evaluate
 from nas_edge.engine import finish
 from nas_edge.engine.finish import published_model, read_recipe
-from nas_edge.engine.session import TEACHER_FILE
 from nas_edge.export import accuracy
 from nas_edge.plugins import Registry
 from nas_edge.report.front import counts, front_rows, summary, trial_rows
@@ -82,25 +81,6 @@ def test_a_longer_training_that_does_not_help_is_left_alone(
         assert not final["final"]
         assert final["onnx_sha256"] == stored.trial(number).user_attrs["onnx_sha256"]
         assert final["accuracy"] == stored.trial(number).values[0]
-
-
-def test_the_teacher_is_trained_once_and_stored(
-    tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = tiny_config(tmp_path, trials=1, techniques=["distill"], train={"teacher_budget": 2.0})
-    session, stored = opened(config, tiny)
-    from nas_edge.engine.progress import Progress
-
-    session.ensure_teacher(stored, Progress())
-    again, _ = opened(config, tiny)
-    monkeypatch.setattr(ImageTrainer, "fit", lambda *a, **k: pytest.fail("trained again"))
-    again.ensure_teacher(stored, Progress())
-    assert session.teacher is not None and again.teacher is not None
-    weights, loaded = session.teacher.state_dict(), again.teacher.state_dict()
-    assert all((weights[name] == loaded[name]).all() for name in weights)
-    assert not any(p.requires_grad for p in again.teacher.parameters())
-    assert stored.download(TEACHER_FILE, stored.study, tmp_path / "copy.pt")
-    assert session.teacher_arch().params["width"] >= 15  # the largest of 16 random ones
 
 
 def test_three_objectives_and_the_summary(tiny: Registry, tmp_path: Path) -> None:

@@ -140,3 +140,25 @@ def test_accuracy_is_the_share_of_right_answers() -> None:
     labels = brightest.clone()
     labels[:75] = (labels[:75] + 1) % 4
     assert accuracy(graph, Split(images.view(300, 1, 2, 2), labels)) == 0.75
+
+
+def test_the_tolerance_is_wider_for_integer_kernels(images: torch.Tensor) -> None:
+    """1e-4 for float; with quantizers, where an activation may be rounded one step differently, 5 %."""
+    model = network()
+    with torch.no_grad():
+        model.get_parameter("1.4.weight").mul_(1e4)
+    for factor, fits in ((1.0, (True, True)), (1.001, (False, True)), (1.2, (False, False))):
+        graph = export_onnx(model, channels=1, resolution=8)
+        weight = next(w for w in graph.graph.initializer if len(w.dims) == 2)
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(factor), weight.name))
+        quantized = onnx.ModelProto()
+        quantized.CopyFrom(graph)
+        made = [onnx.helper.make_tensor(n, t, [], [v]) for n, t, v in (("s", 1, 1.0), ("z", 3, 0))]
+        quantized.graph.initializer.extend(made)
+        quantized.graph.node.append(onnx.helper.make_node("QuantizeLinear", ["input", "s", "z"], ["unused"]))
+        for candidate, expected in zip((graph, quantized), fits, strict=True):
+            if expected:
+                assert check_parity(model, candidate, images) < (1e-4 if candidate is graph else 0.05)
+            else:
+                with pytest.raises(ExportError, match="differ by"):
+                    check_parity(model, candidate, images)

@@ -52,9 +52,11 @@ class Network:
             pads=[kernel // 2] * 4,
         )
 
-    def quantized(self, value: str, *, scale: float = 0.02, zero: int = 128) -> str:
-        """The value through QuantizeLinear and DequantizeLinear, as uint8."""
-        parameters = [self.constant(np.array(scale, np.float32)), self.constant(np.array(zero, np.uint8))]
+    def quantized(
+        self, value: str, *, scale: float = 0.02, zero: int = 128, dtype: type[np.generic] = np.uint8
+    ) -> str:
+        """The value through QuantizeLinear and DequantizeLinear, as uint8 or what else is asked for."""
+        parameters = [self.constant(np.array(scale, np.float32)), self.constant(np.array(zero, dtype))]
         return self.node("DequantizeLinear", [self.node("QuantizeLinear", [value, *parameters]), *parameters])
 
     def int8_conv(self, value: str, filters: int, group_channels: int, kernel: int = 1, *, group: int = 1) -> str:
@@ -65,7 +67,7 @@ class Network:
         weight = self.node("DequantizeLinear", [levels, scale, zero])
         return self.node("Conv", [value, weight], group=group, kernel_shape=[kernel, kernel], pads=[kernel // 2] * 4)
 
-    def model(self, output: str, rank: int = 4) -> onnx.ModelProto:
+    def model(self, output: str, rank: int = 4, opset: int = 17) -> onnx.ModelProto:
         graph = helper.make_graph(
             self.nodes,
             "network",
@@ -73,7 +75,7 @@ class Network:
             [helper.make_tensor_value_info(output, TensorProto.FLOAT, [None] * rank)],
             self.weights,
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8 if opset < 21 else 10)
         onnx.checker.check_model(model)
         return model
 

@@ -67,9 +67,10 @@ class Device:
     slowness: Callable[[KernelWork], float] = always_one
 
     def latency_ms(self, works: list[Work]) -> npt.NDArray[np.float64]:
-        return np.array([self.base_ms + sum(map(self._kernel_ms, work.kernels)) for work in works])
+        return np.array([self.base_ms + sum(map(self.kernel_ms, work.kernels)) for work in works])
 
-    def _kernel_ms(self, work: KernelWork) -> float:
+    def kernel_ms(self, work: KernelWork) -> float:
+        """The time of one kernel."""
         prices = self.prices[work.kind]
         return float(self.slowness(work) * sum(prices[name] * amount for name, amount in work.features.items()))
 

@@ -111,6 +111,38 @@ def test_a_hard_swish_in_int8_is_several_kernels() -> None:
     assert swish.features["calls"] == 2  # a hard-sigmoid and a product
 
 
+def test_16_bit_activations_have_no_integer_kernels() -> None:
+    def network(dtype: type[np.generic]) -> onnx.ModelProto:
+        net = Network(16, 16, batch=1)
+        value = net.quantized("input", dtype=dtype)
+        return net.model(net.quantized(net.int8_conv(value, 32, 16), dtype=dtype), opset=21)
+
+    narrow, wide = network(np.uint8), network(np.uint16)
+    assert kinds(narrow).count("int8.pointwise") == theirs(narrow)["int8 convolution"] == 1
+    assert kinds(wide).count("pointwise") == 1 and not any(kind.startswith("int8") for kind in kinds(wide))
+    assert theirs(wide)["int8 convolution"] == 0
+    assert theirs(wide)["blocked convolution"] + theirs(wide)["plain convolution"] == 1
+
+
+def test_settings_are_no_parameters() -> None:
+    net = Network(3, 16)
+    clipped = net.node(
+        "Clip", [net.conv("input", 8, 3), net.constant(np.float32(0)), net.constant(np.array(6, np.float32))]
+    )
+    factor = net.node("Mul", [clipped, net.constant(np.array(0.5, np.float32))])
+    scales = net.constant(np.array([1, 1, 2, 2], np.float32))
+    resized = net.node("Resize", [factor, "", scales], mode="nearest")
+    model = net.model(net.node("Reshape", [resized, net.constant(np.array([-1, 2048]))]), rank=2)
+    assert parameter_count(model) == 8 * 3 + 8
+
+
+def test_a_constant_counts_for_each_layer_that_reads_it() -> None:
+    net = Network(4, 8)
+    weight = net.weight(4, 4, 1, 1)
+    once = net.node("Conv", ["input", weight])
+    assert parameter_count(net.model(net.node("Conv", [once, weight]))) == 2 * 16
+
+
 def test_unsupported_operators_are_named_and_not_counted() -> None:
     net = Network(3, 8)
     value = net.node("Relu", [net.conv("input", 16, 3, 3)])

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_edge import Augmentation, ImageData, Objective, Split
+from nas_edge import Augmentation, ImageData, Objective, Split, UserError
 from nas_edge.config import TrainConfig
 from nas_edge.data.batches import Batches
-from nas_edge.train.trainer import RECALIBRATION_SAMPLES, ImageTrainer, _cosine, _decay_groups, training_device
+from nas_edge.train.trainer import (
+    RECALIBRATION_SAMPLES,
+    ImageTrainer,
+    _cosine,
+    _decay_groups,
+    _rate,
+    check_precision,
+    training_device,
+)
 
 from ..plugins.toys import CLASSES, toy, toy_data
 
@@ -179,3 +189,86 @@ def test_the_device_is_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) 
     for there in (True, False):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         assert training_device("auto").type == ("cuda" if there else "cpu")
+
+
+def test_bfloat16_multiplies_in_it_and_keeps_the_rest() -> None:
+    """Products are those of torch's autocast, the weights stay in float32, and nearly the same is learned."""
+    seen: set[torch.dtype] = set()
+
+    class Spy(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training:
+                seen.add(x.dtype)
+            return x
+
+    model = nn.Sequential(*toy("plain"), Spy())
+    full = trainer().fit(model, samples=640)
+    assert seen == {torch.float32}
+    seen.clear()
+    half = trainer(precision="bfloat16").fit(model, samples=640)
+    assert torch.bfloat16 in seen
+    assert {v.dtype for v in half.state_dict().values()} == {torch.float32, torch.int64}
+    assert not same(weights(full), weights(half))
+    assert same(weights(half), weights(trainer(precision="bfloat16").fit(model, samples=640)))
+    data = toy_data()
+    long = [trainer(precision=p).fit(toy("plain"), samples=3200) for p in ("float32", "bfloat16")]
+    right = [trainer().accuracy(m, data.train) for m in long]
+    assert right[1] > 0.9 and abs(right[0] - right[1]) < 0.05
+
+
+def test_the_loss_is_in_float32_and_objectives_see_float32_logits() -> None:
+    seen: list[torch.dtype] = []
+
+    class Watch(Objective):
+        def loss(self, inputs: Tensor, labels: Tensor, outputs: Tensor) -> Tensor:
+            seen.append(outputs.dtype)
+            loss = outputs.square().mean()
+            seen.append(loss.dtype)
+            return loss
+
+    trainer(precision="bfloat16").fit(toy("plain"), samples=64, objectives=[Watch()])
+    assert seen == [torch.float32, torch.float32]
+
+
+def test_float16_needs_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainConfig(precision="float16", device="cpu")
+    with pytest.raises(UserError, match=r"train\.precision is 'float16', which needs a CUDA device; use 'bfloat16'"):
+        check_precision(config)
+    check_precision(TrainConfig(precision="bfloat16", device="cpu"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    check_precision(TrainConfig(precision="float16"))
+
+
+def test_fine_tuning_is_a_second_cosine_at_a_tenth() -> None:
+    rates = [_rate(step, 100, 50) for step in range(150)]
+    assert rates[:100] == [_cosine(step, 100) for step in range(100)]
+    assert rates[100:] == pytest.approx([0.1 * _cosine(step, 50) for step in range(50)])
+    assert max(rates[100:]) == pytest.approx(0.1)
+    assert [_rate(step, 100, 0) for step in range(101)] == [_cosine(step, 100) for step in range(101)]
+
+
+def test_fine_tuning_goes_on_where_the_schedules_ended() -> None:
+    """All losses go on, no schedule is called again, and the weights hardly move any more."""
+
+    class Positions(Recorder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.at: list[Tensor] = []
+
+        def loss(self, inputs: Tensor, labels: Tensor, outputs: Tensor) -> Tensor:
+            self.at.append(self.prepared[0].get_parameter("1.0.weight").detach().clone())
+            return super().loss(inputs, labels, outputs)
+
+    positions = Positions()
+    made = replace(trainer(weight_decay=0.0), finetune_samples=64 * 10)
+    made.fit(toy("plain"), samples=64 * 20, objectives=[positions])
+    assert positions.batches == 20 and len(positions.prepared) == 1
+    assert positions.epochs == [(1, 2), (2, 2)]  # 5 batches an epoch, 10 before the fine-tuning
+    moved = [float((b - a).norm()) for a, b in itertools.pairwise(positions.at)]
+    assert sum(moved[10:]) < 0.25 * sum(moved[:9])
+
+
+def test_a_training_that_is_all_fine_tuning_keeps_one_step() -> None:
+    recorder = Recorder()
+    replace(trainer(), finetune_samples=10**6).fit(toy("plain"), samples=64 * 3, objectives=[recorder])
+    assert recorder.batches == 3 and recorder.epochs == [(1, 1)]

@@ -1,0 +1,258 @@
+"""Networks by name: `torchvision:NAME[:WEIGHTS]` and `module:function[:WEIGHTS]`.
+
+`WEIGHTS` is the path of a state dict, which `torch.load(weights_only=True)` reads: a file of weights runs no code.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas_edge.contracts import ImageData
+from nas_edge.data.preprocess import Preprocess
+from nas_edge.data.vision import import_torchvision
+from nas_edge.errors import UserError, unknown_name
+
+TORCHVISION = "torchvision"
+FORMS = "torchvision:NAME, torchvision:NAME:WEIGHTS.pt or module:function"
+SMALLEST_SIDE = 32  # torchvision's networks leave no map of smaller images
+# Their classifiers of training alone would give more than the logits.
+WITHOUT_EXTRAS = {name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")}
+NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """A network by name. `field` is what the user calls it, and begins each message: "model", "distill: teacher"."""
+
+    text: str
+    source: str
+    name: str
+    weights: Path | None
+    field: str
+
+    @classmethod
+    def parse(cls, text: str, field: str = "model") -> ModelReference:
+        """Raises `UserError` for what has none of the forms."""
+        source, _, rest = text.partition(":")
+        name, _, weights = rest.partition(":")
+        if not source or not name:
+            raise UserError(f"{field}={text!r} is no network; give {FORMS}")
+        return cls(text, source, name, Path(weights) if weights else None, field)
+
+    @property
+    def trained(self) -> bool:
+        """Whether it comes with its weights. A function is taken to give a network as it is to be used."""
+        return self.source != TORCHVISION or self.weights is not None
+
+    def refuse(self, why: str, remedy: str) -> UserError:
+        return UserError(f"{self.field}={self.text!r} {why}; {remedy}")
+
+
+def load_model(reference: str | ModelReference, data: ImageData, *, seed: int = 0) -> nn.Module:
+    """The network in evaluation mode: images as the data has them, float32 in 0..1, to logits `[batch, classes]`.
+
+    One of torchvision is made for the channels and classes of the data, initialised from `seed`, and stands behind a
+    `Preprocess` that normalises by the data's mean and std and enlarges images below 32 pixels. Its weights are those
+    of the network, or of all with the preprocessing. A function is called without arguments, and what it gives takes
+    the images as they are; it may stand in the current folder.
+
+    Raises `UserError` with the reference and the remedy: for a name, a function or a file that does not exist, weights
+    that are no state dict or do not fit, and a network for other images or another number of classes.
+    """
+    if isinstance(reference, str):
+        reference = ModelReference.parse(reference)
+    model = bare_model(reference, data, seed=seed)
+    if reference.weights is not None:
+        _load_weights(model, reference, data)
+    _check_outputs(model, reference, data)
+    return model
+
+
+def bare_model(reference: ModelReference, data: ImageData, *, seed: int = 0) -> nn.Module:
+    """The same without its file of weights, and unchecked: to load a state dict that is known to fit."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if reference.source != TORCHVISION:
+            return _from_function(reference)
+        side = max(data.resolution, SMALLEST_SIDE)
+        try:
+            network = torchvision_network(reference.name, in_channels=data.channels, num_classes=len(data.classes))
+        except UserError as error:
+            raise UserError(f"{reference.field}={reference.text!r}: {error}") from None
+    return nn.Sequential(Preprocess(data.mean, data.std, data.resolution, side), network).eval()
+
+
+def torchvision_network(name: str, *, in_channels: int, num_classes: int) -> nn.Module:
+    """One of torchvision's classifiers with random weights, its first convolution made for `in_channels`.
+
+    Raises `UserError` for a name that torchvision does not have.
+    """
+    models = import_torchvision().models
+    names = models.list_models(module=models)
+    if name not in names:
+        raise unknown_name("network of torchvision", name, names)
+    model: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **WITHOUT_EXTRAS.get(name, {}))
+    _adapt_input(model, in_channels)
+    return model
+
+
+def _adapt_input(model: nn.Module, in_channels: int) -> None:
+    """Replace the first convolution where it takes another number of channels."""
+    name, conv = next((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
+    if conv.in_channels == in_channels:
+        return
+    new = nn.Conv2d(
+        in_channels,
+        conv.out_channels,
+        conv.kernel_size,  # type: ignore[arg-type]
+        conv.stride,  # type: ignore[arg-type]
+        conv.padding,  # type: ignore[arg-type]
+        bias=conv.bias is not None,
+    )
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, new)
+
+
+# --- functions
+
+
+def _from_function(reference: ModelReference) -> nn.Module:
+    with _current_folder_first():
+        make = _function(reference)
+        try:
+            model = make()
+        except (Exception, SystemExit) as error:
+            raise reference.refuse(f"raised {_said(error)}", "it is called without arguments; mend it") from error
+    if not isinstance(model, nn.Module):
+        raise reference.refuse(f"gave {type(model).__name__}", "it must return a torch.nn.Module")
+    return copy.deepcopy(model).cpu().eval()
+
+
+def _function(reference: ModelReference) -> Callable[[], Any]:
+    try:
+        module = importlib.import_module(reference.source)
+    except (Exception, SystemExit) as error:
+        raise reference.refuse(
+            f"cannot be imported: {_said(error)}", "install its package, or run in the folder of its file"
+        ) from error
+    found = getattr(module, reference.name, None)
+    if not callable(found):
+        there = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise reference.refuse("names no function", str(unknown_name("function", reference.name, there)))
+    make: Callable[[], Any] = found
+    return make
+
+
+@contextmanager
+def _current_folder_first() -> Iterator[None]:
+    """Let modules of the current folder be found, as `python -m` does."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+# --- weights
+
+
+def _load_weights(model: nn.Module, reference: ModelReference, data: ImageData) -> None:
+    state = _read_state_dict(reference)
+    if isinstance(model, nn.Sequential) and state.keys() != model.state_dict().keys() and len(model) == 2:
+        model = model[1]  # that of the network without its preprocessing
+    expected = model.state_dict()
+    missing, unexpected = expected.keys() - state.keys(), state.keys() - expected.keys()
+    if missing or unexpected:
+        unlike = [f"{what} {_some(names)}" for what, names in (("no", missing), ("also", unexpected)) if names]
+        raise reference.refuse(
+            f"does not have these weights: the file has {' and '.join(unlike)}", "give a state dict of this network"
+        )
+    if unlike := sorted(name for name in expected if expected[name].shape != state[name].shape):
+        raise reference.refuse(_unlike(model, state, unlike, data), "train it on this data, or leave the weights out")
+    model.load_state_dict(state)
+
+
+def _read_state_dict(reference: ModelReference) -> Mapping[str, Tensor]:
+    path = reference.weights
+    save = f"save one with torch.save(model.state_dict(), {str(path)!r})"
+    if path is None or not path.is_file():
+        raise reference.refuse(f"has no file of weights {str(path)!r}", "give the path of a state dict")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise reference.refuse(
+            f"has weights that are no state dict, which torch.load(weights_only=True) reads: {_said(error)}", save
+        ) from None
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()) or not state:
+        raise reference.refuse(f"has weights that are {_kind(state)}, no state dict of names and tensors", save)
+    return state
+
+
+def _kind(found: object) -> str:
+    """What was read in place of a state dict."""
+    if isinstance(found, Mapping):
+        return f"a mapping with {_some(str(name) for name in found)}"
+    return f"a {type(found).__name__}"
+
+
+def _unlike(model: nn.Module, state: Mapping[str, Tensor], names: list[str], data: ImageData) -> str:
+    """What the weights of other shapes are for."""
+    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    (first, _), (last, classifier) = layers[0], layers[-1]
+    given = {name: state[name].shape for name in names}
+    classes, channels = (given.get(f"{layer}.weight", ()) for layer in (last, first))
+    if classes and classes[0] != classifier.weight.shape[0]:
+        return f"has weights for {classes[0]} classes but the data has {len(data.classes)}"
+    if len(channels) > 1:
+        return f"has weights for {channels[1]} channels but the data has {data.channels}"
+    return f"has weights of other shapes: {_some(names)}"
+
+
+# --- what it computes
+
+
+@torch.no_grad()
+def _check_outputs(model: nn.Module, reference: ModelReference, data: ImageData) -> None:
+    images = data.train.images[:2].float() / 255
+    try:
+        with torch.random.fork_rng(devices=[]):
+            outputs = model(images)
+    except Exception as error:
+        shape = "x".join(map(str, images.shape[1:]))
+        raise reference.refuse(
+            f"does not run on images of {shape}: {_said(error)}", "give a network for such images in 0..1"
+        ) from error
+    classes = len(data.classes)
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(images):
+        given = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise reference.refuse(f"gives {given} for {len(images)} images", f"it must give [{len(images)}, {classes}]")
+    if outputs.shape[1] != classes:
+        raise reference.refuse(
+            f"gives {outputs.shape[1]} classes but the data has {classes}", "train it on this data, or choose another"
+        )
+
+
+def _some(names: Any) -> str:
+    """A few of many names."""
+    names = sorted(names)
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more
+
+
+def _said(error: BaseException) -> str:
+    """An error in one short line."""
+    text = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
