@@ -6,6 +6,8 @@ port. A frame is a 4-byte big-endian length, a JSON header of that many bytes, a
 
     hello                    -> fingerprint of the device
     load (payload: ONNX)     -> id, run_ms, warm_up_runs; the error where ONNX Runtime refuses the model
+      with profile_ms        -> and nodes: what ONNX Runtime's profiler says of each node that ran, in their order:
+                                name, operator, microseconds, type and shape of its first input and first output
     visit id duration_ms     -> wall_ms, cpu_ms: the times of each run of this visit
     unload id
     quit
@@ -26,6 +28,7 @@ import platform
 import statistics
 import struct
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -39,12 +42,15 @@ HUNG = 4  # so many times the limit of a run, and the agent ends
 MIN_RUNS = 3
 MAX_RUNS = 2000  # a visit's reply stays far below the header limit
 WARM_UP_S = 0.5
+MAX_PROFILED_RUNS = 200
+QUICKEST = 0.6  # of a node's times, which a burst of other work did not reach
 LENGTH = struct.Struct(">I")
 FLAGS = (  # what ONNX Runtime's kernels choose their code by
     "sse4_1 avx avx2 fma avx_vnni avx512f avx512bw avx512vl avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_int8 "
     "amx_bf16 neon asimd asimddp asimdhp i8mm bf16 sve sve2 sme"
 )
 NEEDED = ("numpy", "onnxruntime")
+KERNEL_EVENT = "_kernel_time"  # how the profiler's names of what a node itself took end
 # What would change the threads of the process behind the session options' back.
 NEUTRAL = ("OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "ORT_")
 NUMPY_TYPES = {"float": "float32", "double": "float64"}  # where they differ from ONNX's names
@@ -214,9 +220,28 @@ class Agent:
             "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         }
 
-    def load(self, model: bytes) -> dict[str, Any]:
-        session = self._session(model)
-        inputs = _inputs(session)
+    def load(self, model: bytes, profile_ms: float = 0.0) -> dict[str, Any]:
+        """Load a model and warm it up; with `profile_ms`, under ONNX Runtime's profiler for about so long.
+
+        The profiler slows short nodes down and rounds to microseconds: its times compare nodes, and add up to no
+        latency. Later visits run without it. There are no `nodes` where its file cannot be written.
+        """
+        folder = _temporary_folder() if profile_ms else None
+        if folder is None:
+            session = self._session(model)
+            return self._ready(session, _inputs(session))
+        with folder:
+            session = self._session(model, os.path.join(folder.name, "runs"))  # noqa: PTH118
+            try:
+                inputs, end = _inputs(session), time.perf_counter() + profile_ms / 1e3
+                ready = self._ready(session, inputs)
+                self._run_until(end, session, inputs)
+            finally:
+                file = session.end_profiling()
+            return {**ready, "nodes": _read_profile(file)}
+
+    def _ready(self, session: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Warm a session up, and keep it."""
         with self._within(self.max_run_s) as options:
             start = time.perf_counter()
             session.run(None, inputs, options)
@@ -226,8 +251,19 @@ class Agent:
         self._models[self._next] = session, inputs
         return {"id": self._next, "run_ms": first_s * 1e3, "warm_up_runs": runs}
 
-    def _session(self, model: bytes) -> Any:
+    def _run_until(self, end: float, session: Any, inputs: dict[str, Any]) -> None:
+        """Run a model that is warm until a time of `time.perf_counter`."""
+        runs = 0
+        with self._within(self.max_run_s) as options:
+            while runs < MAX_PROFILED_RUNS and time.perf_counter() < end:
+                session.run(None, inputs, options)
+                runs += 1
+
+    def _session(self, model: bytes, profile_prefix: str | None = None) -> Any:
         options = self._runtime.SessionOptions()
+        if profile_prefix is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = profile_prefix
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.execution_mode = self._runtime.ExecutionMode.ORT_SEQUENTIAL
@@ -293,7 +329,7 @@ class Agent:
             if command == "hello":
                 return {"ok": True, **self.hello()}
             if command == "load":
-                return {"ok": True, **self.load(payload)}
+                return {"ok": True, **self.load(payload, float(header.get("profile_ms", 0)))}
             if command in ("visit", "unload") and header.get("id") not in self._models:
                 return {"ok": False, "error": f"no model has the id {header.get('id')!r}"}
             if command == "visit":
@@ -321,6 +357,49 @@ def _inputs(session: Any) -> dict[str, Any]:
         top = 1.0 if name.startswith("float") else 2.0 if name == "bool" else 100.0
         values[argument.name] = (random.random(shape) * top).astype(name)
     return values
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str] | None:
+    try:
+        return tempfile.TemporaryDirectory(prefix="nas-edge-profile-")
+    except OSError:
+        return None
+
+
+def _read_profile(path: str) -> list[list[Any]]:
+    """The nodes in a profiler's file; none where it is not whole, as on a full disk."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:  # noqa: PTH123
+            return node_times(json.load(stream))
+    except (OSError, ValueError):
+        return []
+
+
+def node_times(events: list[dict[str, Any]]) -> list[list[Any]]:
+    """Name, operator, time in microseconds, first input and first output of each node in a profile, in their order.
+
+    Input and output are an element type and a shape. The time is the mean of the quickest `QUICKEST` of its runs. A
+    node that runs several times within a run (in a loop) is as long as one of them.
+    """
+    times: dict[tuple[str, str], list[int]] = {}
+    ends: dict[tuple[str, str], list[Any]] = {}
+    for event in events:
+        name, arguments = event.get("name", ""), event.get("args") or {}
+        if event.get("cat") != "Node" or not name.endswith(KERNEL_EVENT):
+            continue
+        key = name[: -len(KERNEL_EVENT)], arguments.get("op_name", "")
+        times.setdefault(key, []).append(event["dur"])
+        ends[key] = [_first(arguments.get(f"{side}_type_shape")) for side in ("input", "output")]
+    nodes = []
+    for key, durations in times.items():
+        quickest = sorted(durations)[: max(1, round(QUICKEST * len(durations)))]
+        nodes.append([*key, round(statistics.fmean(quickest), 2), *ends[key]])
+    return nodes
+
+
+def _first(typed: Any) -> list[Any]:
+    """The first of the profiler's `{type: shape}`, as a pair; of no type where there is none."""
+    return list(next((pair for argument in typed or [] for pair in argument.items()), ("", [])))
 
 
 def _warm_up(session: Any, inputs: dict[str, Any]) -> int:

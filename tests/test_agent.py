@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,61 @@ def test_a_model_is_loaded_visited_and_unloaded(process: subprocess.Popen[bytes]
     process.stdin.write(agent.pack({"command": "quit"}))
     process.stdin.close()
     assert process.wait(timeout=10) == 0
+
+
+def test_a_model_is_profiled_as_it_is_loaded(tmp_path: Path) -> None:
+    """Its nodes are told in their order, visits go on without the profiler, and nothing is left on the disk."""
+    with running("env", f"TMPDIR={tmp_path}", *AGENT) as process:
+        loaded = ask(process, reference_model(), command="load", profile_ms=30)
+        nodes = loaded["nodes"]
+        assert loaded["ok"] and loaded["warm_up_runs"] >= 2 * agent.MIN_RUNS
+        convolutions = [node for node in nodes if node[1] == "Conv"]
+        assert convolutions and nodes[-1][1] in ("Gemm", "Flatten", "ReorderOutput", "FusedGemm")
+        assert all(us > 0 for _, _, us, _, _ in nodes) and sum(node[2] for node in convolutions) > 5
+        assert all(kind == "float" and len(shape) == 4 for node in convolutions for kind, shape in node[3:])
+        assert ask(process, command="visit", id=loaded["id"], duration_ms=5)["ok"]
+        assert not ask(process, b"no model", command="load", profile_ms=30)["ok"]
+        assert "nodes" not in ask(process, reference_model(), command="load")
+        assert list(tmp_path.glob("nas-edge-*")) == []
+
+
+def test_a_model_that_runs_too_long_under_the_profiler_is_given_up(tmp_path: Path) -> None:
+    with running("env", f"TMPDIR={tmp_path}", *AGENT, "--max-run-s=0.2") as process:
+        reply = ask(process, looping_model(100_000), command="load", profile_ms=10)
+        assert reply == {"ok": False, "error": "it was given up after 0.2 s, the time limit of the agent"}
+        assert list(tmp_path.glob("nas-edge-*")) == []
+
+
+@pytest.mark.parametrize("broken", ["tempfile.TemporaryDirectory", "json.load"])
+def test_a_model_is_loaded_though_its_profile_cannot_be_kept(broken: str) -> None:
+    code = (
+        "import json, tempfile\ndef fails(*given, **named): raise OSError('no space left')\n"
+        f"{broken} = fails\nfrom nas_edge import agent\nagent.main([])"
+    )
+    with running(sys.executable, "-c", code) as process:
+        loaded = ask(process, reference_model(), command="load", profile_ms=10)
+        assert loaded["ok"] and not loaded.get("nodes")
+        assert ask(process, command="visit", id=loaded["id"], duration_ms=5)["ok"]
+
+
+def event(name: str, us: int, kind: str = "Node", arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return {"cat": kind, "name": name, "dur": us, "args": {"op_name": "Conv", **(arguments or {})}}
+
+
+def test_node_times_are_those_of_quick_runs() -> None:
+    """Two nodes in five runs, of which two were disturbed; whatever else the profiler notes is left out."""
+    shapes = {"input_type_shape": [{"float": [1, 3]}, {"int64": [2]}], "output_type_shape": [{"uint8": [1, 4]}]}
+    events = [event("session_initialization", 999, "Session")]
+    for first, second in ((10, 2), (50, 3), (11, 2), (12, 90), (70, 3)):
+        events += [
+            event("b_kernel_time", first, arguments=shapes),
+            event("a_kernel_time", second),
+            event("a_fence_before", 500),
+        ]
+    assert agent.node_times(events) == [
+        ["b", "Conv", 11.0, ["float", [1, 3]], ["uint8", [1, 4]]],
+        ["a", "Conv", 2.33, ["", []], ["", []]],
+    ]
 
 
 def test_what_is_not_onnx_is_refused_and_the_agent_lives_on(process: subprocess.Popen[bytes]) -> None:

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas_edge.contracts import Target
 from nas_edge.errors import InvalidCandidate, MeasurementError
-from nas_edge.latency.fit import fit
 from nas_edge.latency.graph import Work, kernels_of, load_graph
-from nas_edge.latency.heldout import HeldOutError
 from nas_edge.latency.matching import NodeTime, matched
 from nas_edge.latency.model import LatencyModel
 from nas_edge.latency.nodes import Observation
@@ -34,7 +32,7 @@ MAX_NETWORKS = 400
 MAX_FAILURES = 50  # in a row
 MIN_VISITS = 3
 HOMES = 2  # processes that each network is measured in
-PROFILE_MS = 40.0  # of each network under ONNX Runtime's profiler: about 4 % of the time of a calibration
+PROFILE_MS = 30.0  # of each network under ONNX Runtime's profiler: with its reading, about 5 % of a calibration
 STRANGE_SHARE = 0.5  # of the networks of later rounds: chosen for what the model is least sure of
 
 
@@ -115,21 +113,14 @@ class _Calibration:
     def learn(self, latency_ms: list[float], reference_ms: float) -> Profile:
         """The profile of what was measured so far."""
         usable = self.usable()
-        measured = [latency_ms[i] for i in usable]
-        model, errors = fit(
+        profile = Profile.fitted(
             [self.works[i] for i in usable],
-            measured,
-            self.earlier.model if self.earlier else None,
-            [self.nodes[i] for i in usable],
-        )
-        profile = Profile(
+            [latency_ms[i] for i in usable],
             target=self.target.name,
             fingerprint=self.target.fingerprint(),
-            model=model,
-            error=HeldOutError.of(errors),
-            low_ms=min(measured),
-            high_ms=max(measured),
             reference_ms=reference_ms,
+            earlier=self.earlier,
+            nodes=[self.nodes[i] for i in usable],
         )
         self.model, self.error = profile.model, profile.error.median
         self.report()

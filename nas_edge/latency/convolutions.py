@@ -160,14 +160,14 @@ class _Shape:
 
 
 def _kernel_rows(walk: Walk, node: Node, image: str, height: int) -> float:
-    """How many rows of the kernel lie inside the image, the mean over the rows of the output: the others are skipped."""
+    """How many rows of the kernel lie inside the image, the mean over the output's rows; others are skipped."""
     source, result = walk.shape(image)[2:], walk.shape(node.outputs[0])[2:]
     if len(source) < 2 or height == 1:
         return float(height)
     stride, dilation = node.attribute("strides", [1])[0], node.attribute("dilations", [1])[0]
     top = node.attribute("pads", [0])[0]
     reach = [row * stride - top + tap * dilation for row in range(result[0]) for tap in range(height)]
-    return sum(0 <= y < source[0] for y in reach) / max(result[0], 1)
+    return float(sum(0 <= y < source[0] for y in reach)) / max(result[0], 1)
 
 
 def _runs_blocked(kind: str, channels: int, group_channels: int, filters: int) -> bool:

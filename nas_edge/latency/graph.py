@@ -13,7 +13,7 @@ What an operator costs is said by its handler in `operators.HANDLERS`; one witho
 
 from __future__ import annotations
 
-import math
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,11 @@ import onnx
 
 from nas_edge.errors import ModelError
 from nas_edge.latency.operators import HANDLERS
-from nas_edge.latency.walk import KernelWork, Walk
+from nas_edge.latency.walk import KernelWork, Node, Walk
+
+INT64_BYTES = 8
+# What these take beside their first input says how they work, and is no weight.
+FIRST_ALONE = frozenset(("QuantizeLinear", "DequantizeLinear", "Clip", "Resize", "Upsample", "Pad"))
 
 __all__ = ["KernelWork", "Work", "kernels_of", "load_graph", "parameter_count", "total_macs"]
 
@@ -74,10 +78,24 @@ def total_macs(model: onnx.ModelProto) -> int | None:
 
 
 def parameter_count(model: onnx.ModelProto) -> int:
-    """The number of weights and biases: not shapes, and not the scales and zero points of quantization."""
-    counted = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.INT32}
-    counted |= {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
-    quantizers = [n for n in model.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
-    helpers = {name for node in quantizers for name in node.input[1:]}
-    weights = (w for w in model.graph.initializer if w.data_type in counted and w.name not in helpers)
-    return sum(math.prod(weight.dims) for weight in weights)
+    """The number of weights and biases, however they are stored: in float, quantized, or packed.
+
+    They are the constants that what runs for an image reads, after all that ONNX Runtime computes on loading: neither
+    shapes nor other settings, nor the scales and zero points of quantization. A constant counts for each operator that
+    reads it, for files store equal ones once, by chance alike or not.
+    """
+    walk = Walk(model, 1)
+    literals = {name for n in model.graph.node if n.op_type == "Constant" for name in n.output}
+    return sum(_parameters(walk, node, literals) for node in walk.nodes)
+
+
+def _parameters(walk: Walk, node: Node, literals: AbstractSet[str]) -> int:
+    names = node.inputs[:1] if node.op in FIRST_ALONE else node.inputs
+    if node.op == "MatMulNBits":  # its weight is packed in blocks, its other constants but the bias describe them
+        names = node.inputs[5:]
+    elif node.op == "Mul" and any(p and p.op == "DynamicQuantizeLinear" for p in map(walk.producers.get, names)):
+        names = []  # a scale that is found at run time, times that of the weights
+    found = [walk.types[name] for name in names if name in walk.constants - literals and name in walk.types]
+    # Scalars and integers of 8 bytes are settings too: factors, axes, shapes.
+    count = sum(typed.elements for typed in found if typed.shape and typed.element_bytes != INT64_BYTES)
+    return count + int(node.attribute("K", 0)) * int(node.attribute("N", 0))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from nas_edge.latency.graph import Work
-from nas_edge.latency.model import Array
+from nas_edge.latency.model import LEAST, Array, ShapeCorrection
 from nas_edge.latency.walk import KernelWork
 
 
@@ -28,11 +28,21 @@ class Kind:
     logs: Array
     amounts: Array
 
+    def expected(self, correction: ShapeCorrection | None) -> Array:
+        """The amounts as a correction has them: times 1 and the share of the kernel's shape."""
+        if correction is None:
+            return self.amounts
+        expected: Array = self.amounts * np.maximum(1 + correction.at(self.logs)[0], LEAST)[:, None]
+        return expected
+
 
 class Networks:
-    """Networks and the kernels in them. Column 0 of `amounts` `[networks, columns]` is a run, 1 for each."""
+    """Networks and the kernels in them. Column 0 of `amounts` `[networks, columns]` is a run, 1 for each.
 
-    def __init__(self, works: Sequence[Work]) -> None:
+    `expected` are the amounts with what is known of shapes beforehand: each kernel's are larger by its share.
+    """
+
+    def __init__(self, works: Sequence[Work], shapes: Mapping[str, ShapeCorrection] | None = None) -> None:
         self.works = list(works)
         found: dict[str, list[tuple[int, KernelWork]]] = {}
         for index, work in enumerate(self.works):
@@ -42,11 +52,18 @@ class Networks:
         self.columns: list[tuple[str, str]] = []
         for name in sorted(found):
             self.kinds.append(self._kind(name, found[name]))
-        self.amounts = np.zeros((len(self.works), 1 + len(self.columns)))
-        self.amounts[:, 0] = 1
+        self.amounts = self._table({kind.name: kind.amounts for kind in self.kinds})
+        known = {kind.name: kind.expected(shapes.get(kind.name)) for kind in self.kinds} if shapes else None
+        self.expected = self.amounts if known is None else self._table(known)
+
+    def _table(self, amounts: Mapping[str, Array]) -> Array:
+        """The sum over the kernels of each network, and 1 for the run."""
+        table = np.zeros((len(self.works), 1 + len(self.columns)))
+        table[:, 0] = 1
         for kind in self.kinds:
             for place, column in enumerate(kind.columns):
-                np.add.at(self.amounts[:, column], kind.network, kind.amounts[:, place])
+                np.add.at(table[:, column], kind.network, amounts[kind.name][:, place])
+        return table
 
     def _kind(self, name: str, kernels: Sequence[tuple[int, KernelWork]]) -> Kind:
         features = tuple(sorted({feature for _, kernel in kernels for feature in kernel.features}))

@@ -239,7 +239,11 @@ def reduce(walk: Walk, node: Node) -> None:
     layout = PLAIN if walk.layout(source) == BLOCKED else walk.layout(source)
     walk.take(source, layout)
     work = {"kilo_inputs": walk.types[source].elements / 1e3, "kilo_outputs": walk.elements(node) / 1e3}
-    name = ("int8." if node.quantized else "") + f"{node.op.lower()}.channels" + (".last" if layout == CHANNELS_LAST else "")
+    name = (
+        ("int8." if node.quantized else "")
+        + f"{node.op.lower()}.channels"
+        + (".last" if layout == CHANNELS_LAST else "")
+    )
     walk.emit(node.name, name, work, dims=(walk.elements(node), image[1]))
     walk.give(node, layout)
 

@@ -21,7 +21,7 @@ def fit_prices(networks: Networks, measured_ms: Array, earlier: LatencyModel | N
     badly: their measurement was disturbed more often than not. With the model of an `earlier` device the prices are
     shrunk towards that one's instead, scaled to this device, and more strongly.
     """
-    amounts = networks.amounts
+    amounts = networks.expected
     weights = 1 / measured_ms
     spread = _roofline(networks)
     prior = spread @ nnls((amounts @ spread) * weights[:, None], np.ones(len(weights)))[0]
@@ -43,11 +43,12 @@ def fit_prices(networks: Networks, measured_ms: Array, earlier: LatencyModel | N
 
 def _scaled(networks: Networks, earlier: LatencyModel, roofline: Array, measured_ms: Array) -> Array:
     """An earlier device's prices on this one's scale; those that it has not are the roofline's."""
-    known = [earlier.prices.get(kind, {}).get(feature) for kind, feature in networks.columns]
-    prices = np.array([earlier.base_ms, *(np.nan if price is None else price for price in known)])
+    known = [earlier.price(kind, feature) for kind, feature in networks.columns]
+    base_ms = earlier.base_ms + earlier.base_shift_ms
+    prices = np.array([base_ms if base_ms > 0 else np.nan, *(np.nan if price is None else price for price in known)])
     there = ~np.isnan(prices)
-    missing = networks.amounts[:, ~there] @ roofline[~there]
-    priced = networks.amounts[:, there] @ prices[there]
+    missing = networks.expected[:, ~there] @ roofline[~there]
+    priced = networks.expected[:, there] @ prices[there]
     scale = float(np.median(np.maximum(measured_ms - missing, 0.1 * measured_ms) / np.maximum(priced, 1e-6)))
     scaled: Array = np.where(there, prices * scale, roofline)
     return scaled

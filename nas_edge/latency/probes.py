@@ -125,7 +125,7 @@ class _Builder:
         self.side = side
 
     def head(self, classes: int) -> None:
-        """The classifier; before it often a wide pointwise layer or a hidden one: most of a mobile network's weights."""
+        """The classifier; before it often a wide pointwise layer or a hidden one: most of a network's weights."""
         if self.draw.random() < 0.5:
             self.conv(max(self.draw.choice(HEADS), self.channels), 1)
             self.act()

@@ -16,6 +16,7 @@ from nas_edge.latency.fit import fit
 from nas_edge.latency.graph import Work, kernels_of
 from nas_edge.latency.heldout import HeldOutError
 from nas_edge.latency.model import LatencyModel, Times
+from nas_edge.latency.nodes import Observation
 from nas_edge.records import Kernel, Prediction
 from nas_edge.targets.address import differences, fingerprint_key
 
@@ -68,9 +69,10 @@ class Profile:
         reference_ms: float = 0.0,
         domain: str = "",
         earlier: Profile | None = None,
+        nodes: Sequence[Sequence[Observation]] = (),
     ) -> Profile:
-        """The profile of measured networks, none of which holds an unsupported operator; `earlier` as in `fit`."""
-        model, errors = fit(works, latency_ms, earlier and earlier.model)
+        """The profile of measured networks, none of which holds an unsupported operator; the last two as in `fit`."""
+        model, errors = fit(works, latency_ms, earlier.model if earlier else None, nodes)
         return cls(
             target, fingerprint, model, HeldOutError.of(errors), min(latency_ms), max(latency_ms), reference_ms, domain
         )

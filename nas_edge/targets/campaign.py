@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nas_edge.errors import MeasurementError, ModelError
 from nas_edge.latency.samples import BUSY, JITTER, Visit, busy_share, jitter, quantile, steadied
@@ -61,6 +62,7 @@ class _Model:
     path: Path
     data: bytes
     ids: dict[int, int] = field(default_factory=dict)  # by process, where it is loaded
+    nodes: list[Any] = field(default_factory=list)
     records: list[_Record] = field(default_factory=list)
 
 
@@ -94,12 +96,15 @@ class Campaign:
 
     # --- measuring
 
-    def add(self, path: Path) -> int:
-        """Load a file; its index in `visits`. Raises `ModelError` with ONNX Runtime's reason, in one line."""
+    def add(self, path: Path, profile_ms: float = 0.0) -> int:
+        """Load a file; its index in `visits`. Raises `ModelError` with ONNX Runtime's reason, in one line.
+
+        With `profile_ms` it first runs under ONNX Runtime's profiler for so long: see `nodes`.
+        """
         self._models.append(model := _Model(path, read_model(path)))
         index = len(self._models) - 1
         try:
-            self._loaded(model, self._home(index))
+            self._loaded(model, self._home(index), profile_ms)
         except ModelError:
             self._models.pop()
             raise
@@ -137,13 +142,16 @@ class Campaign:
         model.records.append(_Record(tuple(cpu if self._use_cpu_time else wall), tuple(wall), before, after))
         return after
 
-    def _loaded(self, model: _Model, process: int) -> int:
+    def _loaded(self, model: _Model, process: int, profile_ms: float = 0.0) -> int:
         """The id of a model in a process; loads it where that is still to be done."""
         if process not in model.ids:
+            client = self._clients[process]
             try:
-                model.ids[process] = self._clients[process].load(model.data)
+                model.ids[process] = client.load(model.data, profile_ms)
             except AgentRefusal as error:
                 raise ModelError(f"{model.path}: ONNX Runtime refuses it: {error}") from None
+            if profile_ms:
+                model.nodes = client.nodes(model.ids[process])
         return model.ids[process]
 
     def _load_references(self) -> dict[str, list[int]]:
@@ -181,6 +189,10 @@ class Campaign:
     def latencies_ms(self) -> list[float]:
         """The median of each model over its visits."""
         return [statistics.median(steadied(visits)) for visits in self.visits]
+
+    def nodes(self, index: int) -> list[Any]:
+        """What the profiler said of a model's nodes, as the agent reports it; empty where it was not profiled."""
+        return self._models[index].nodes
 
     def speed(self) -> float:
         """How fast the references typically ran, as a share of their speed when the anchor was made; 1 without one."""

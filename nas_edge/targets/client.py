@@ -37,6 +37,7 @@ class AgentClient:
         self._device: dict[str, Any] | None = None
         self._ids = itertools.count(1)
         self._models: dict[int, bytes] = {}
+        self._nodes: dict[int, list[Any]] = {}
         self._loaded: dict[int, tuple[int, float]] = {}  # in this process: its id of the model, and the time of a run
 
     def __enter__(self) -> AgentClient:
@@ -55,19 +56,26 @@ class AgentClient:
         """The device's fingerprint. Raises `AgentRefusal` where the agent cannot work there."""
         return self._lasting(self._hello)
 
-    def load(self, model: bytes) -> int:
-        """Load an ONNX model; its id. Raises `AgentRefusal` with ONNX Runtime's reason."""
+    def load(self, model: bytes, profile_ms: float = 0.0) -> int:
+        """Load an ONNX model; its id. Raises `AgentRefusal` with ONNX Runtime's reason.
+
+        With `profile_ms` it first runs under ONNX Runtime's profiler for so long: see `nodes`.
+        """
         if len(model) > agent.MODEL_LIMIT:
             limit = agent.MODEL_LIMIT >> 20
             raise AgentRefusal(f"it has {len(model) >> 20} MB, and the agent takes models of at most {limit}")
         identity = next(self._ids)
         self._models[identity] = model
         try:
-            self._lasting(lambda process: self._load(process, identity))
+            self._lasting(lambda process: self._load(process, identity, profile_ms))
         except AgentRefusal:
             del self._models[identity]
             raise
         return identity
+
+    def nodes(self, model_id: int) -> list[Any]:
+        """What the profiler said of a model's nodes, as the agent reports it; empty where it was not asked."""
+        return self._nodes.get(model_id, [])
 
     def visit(self, model_id: int, duration_ms: float) -> tuple[list[float], list[float]]:
         """The wall and processor times in ms of each run of one visit. Raises `AgentRefusal`."""
@@ -84,6 +92,7 @@ class AgentClient:
     def unload(self, model_id: int) -> None:
         """Forget a model."""
         del self._models[model_id]
+        self._nodes.pop(model_id, None)
         if model_id in self._loaded:
             identity, _ = self._loaded.pop(model_id)
             self._lasting(lambda process: process.ask({"command": "unload", "id": identity}, timeout_s=SILENCE_S))
@@ -121,11 +130,12 @@ class AgentClient:
         self._device = device
         return device
 
-    def _load(self, process: AgentProcess, identity: int) -> tuple[int, float]:
+    def _load(self, process: AgentProcess, identity: int, profile_ms: float = 0.0) -> tuple[int, float]:
         """The process's own id of a model, and the time of a run in ms; loads it where that is still to be done."""
         if identity not in self._loaded:
             model = self._models[identity]
-            timeout_s = SILENCE_S + 2 * agent.MAX_RUN_S + len(model) / UPLOAD_BYTES_PER_S
-            reply = process.ask({"command": "load"}, model, timeout_s=timeout_s)
+            timeout_s = SILENCE_S + 3 * agent.MAX_RUN_S + len(model) / UPLOAD_BYTES_PER_S
+            reply = process.ask({"command": "load", "profile_ms": profile_ms}, model, timeout_s=timeout_s)
             self._loaded[identity] = reply["id"], reply["run_ms"]
+            self._nodes.setdefault(identity, reply.get("nodes", []))
         return self._loaded[identity]

@@ -52,9 +52,7 @@ class Network:
             pads=[kernel // 2] * 4,
         )
 
-    def quantized(
-        self, value: str, *, scale: float = 0.02, zero: int = 128, dtype: type[np.generic] = np.uint8
-    ) -> str:
+    def quantized(self, value: str, *, scale: float = 0.02, zero: int = 128, dtype: type[np.generic] = np.uint8) -> str:
         """The value through QuantizeLinear and DequantizeLinear, as uint8 or what else is asked for."""
         parameters = [self.constant(np.array(scale, np.float32)), self.constant(np.array(zero, dtype))]
         return self.node("DequantizeLinear", [self.node("QuantizeLinear", [value, *parameters]), *parameters])
@@ -75,7 +73,9 @@ class Network:
             [helper.make_tensor_value_info(output, TensorProto.FLOAT, [None] * rank)],
             self.weights,
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8 if opset < 21 else 10)
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8 if opset < 21 else 10
+        )
         onnx.checker.check_model(model)
         return model
 

@@ -12,8 +12,8 @@ import onnx
 import pytest
 
 from nas_edge import InvalidCandidate, Measurement, MeasurementError, Target
-from nas_edge.latency.calibrate import MIN_TO_FIT, calibrate
-from nas_edge.latency.graph import kernels_of
+from nas_edge.latency.calibrate import MIN_TO_FIT, PROFILE_MS, calibrate
+from nas_edge.latency.graph import KernelWork, kernels_of
 from nas_edge.latency.profile import Profile
 from nas_edge.targets.local import LocalTarget
 
@@ -24,11 +24,12 @@ PER_UNIT = {"calls": 0.002, "mega_macs": 0.02, "kilobytes": 3e-5, "weight_kiloby
 
 def true_ms(model: onnx.ModelProto) -> float:
     """A device whose depthwise kernels are dearer than others for the same work."""
-    total = 0.02
-    for kernel in kernels_of(model).kernels:
-        factor = 3.0 if kernel.kind == "depthwise" else 1.0
-        total += factor * sum(PER_UNIT.get(name, 0.0) * amount for name, amount in kernel.features.items())
-    return total
+    return 0.02 + sum(map(kernel_ms, kernels_of(model).kernels))
+
+
+def kernel_ms(kernel: KernelWork) -> float:
+    factor = 3.0 if kernel.kind == "depthwise" else 1.0
+    return factor * sum(PER_UNIT.get(name, 0.0) * amount for name, amount in kernel.features.items())
 
 
 class Oracle(Target):
@@ -70,6 +71,24 @@ class Rounds(Oracle):
 
     def reference_ms(self) -> float:
         return 0.25
+
+
+class Profiled(Rounds):
+    """The same, and its profiler says what each kernel takes; `asked` are the times it was given, in ms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float] = []
+
+    def add(self, model: Path, profile_ms: float = 0.0) -> int:  # type: ignore[override]
+        super().add(model)
+        self.asked.append(profile_ms)
+        return len(self.models) - 1
+
+    def nodes(self, index: int) -> list[Any]:
+        nothing = ["float", [1]]
+        kernels = kernels_of(onnx.load(self.models[index])).kernels
+        return [[k.name, "", 2.0 + 1e3 * kernel_ms(k), nothing, nothing] for k in kernels]
 
 
 def test_a_real_calibration_predicts_unseen_networks(tmp_path: Path) -> None:
@@ -166,6 +185,24 @@ def test_an_earlier_profile_makes_up_for_networks(tmp_path: Path) -> None:
         return sorted(abs(profile.predict(m).ms / true_ms(m) - 1) for m in models)[10]
 
     assert error(earlier) < 0.5 * error(None)
+
+
+def test_each_network_is_profiled_and_it_makes_up_for_networks(tmp_path: Path) -> None:
+    """Where the campaign can do it, and no earlier profile says more."""
+
+    def error(target: Rounds) -> float:
+        profile = calibrate(target, random_mobile, budget_s=0.01, work_dir=tmp_path)
+        models = [random_mobile(seed) for seed in range(3000, 3020)]
+        return sorted(abs(profile.predict(m).ms / true_ms(m) - 1) for m in models)[10]
+
+    target = Profiled()
+    assert error(target) < 0.7 * error(Rounds())
+    assert target.asked == [PROFILE_MS] * len(target.models)
+
+    earlier = calibrate(Rounds(), random_mobile, budget_s=0.5, work_dir=tmp_path)
+    again = Profiled()
+    calibrate(again, random_mobile, budget_s=0.01, work_dir=tmp_path, earlier=earlier)
+    assert set(again.asked) == {0.0}
 
 
 def test_a_machine_too_slow_for_the_budget_takes_longer(tmp_path: Path) -> None:

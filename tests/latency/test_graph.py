@@ -127,7 +127,7 @@ def test_16_bit_activations_have_no_integer_kernels() -> None:
 def test_settings_are_no_parameters() -> None:
     net = Network(3, 16)
     clipped = net.node(
-        "Clip", [net.conv("input", 8, 3), net.constant(np.float32(0)), net.constant(np.array(6, np.float32))]
+        "Clip", [net.conv("input", 8, 3), net.constant(np.array(0, np.float32)), net.constant(np.array(6, np.float32))]
     )
     factor = net.node("Mul", [clipped, net.constant(np.array(0.5, np.float32))])
     scales = net.constant(np.array([1, 1, 2, 2], np.float32))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from nas_edge.agent import Agent
 from nas_edge.latency.convolutions import up
 from nas_edge.latency.graph import kernels_of
 from nas_edge.latency.matching import NodeTime, matched
 from nas_edge.latency.walk import KernelWork
+from nas_edge.targets.client import AgentClient
+from nas_edge.targets.local import LocalTarget
 
 from .families import FAMILIES, quantized
 from .networks import Network
@@ -24,10 +25,21 @@ with_avx512 = pytest.mark.skipif(
 )
 
 
-def profiled(model: onnx.ModelProto) -> list[NodeTime]:
+# Where the walk is known to differ from what runs (`test_fidelity.KNOWN`), and one transpose that runs before the last
+# activation and not after the pool that follows it.
+KNOWN_SHARES = {("resized", False): 0.7, ("resized", True): 0.7, ("separable swish", True): 0.95}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[AgentClient]:
+    with AgentClient(LocalTarget().start) as started:
+        yield started
+
+
+def profiled(client: AgentClient, model: onnx.ModelProto) -> list[NodeTime]:
     """What the agent's profiler says of a model on this machine."""
-    agent = Agent(1, "CPUExecutionProvider")
-    return [NodeTime.parse(node) for node in agent.load(model.SerializeToString(), 5.0)["nodes"]]
+    identity = client.load(model.SerializeToString(), profile_ms=5.0)
+    return [NodeTime.parse(node) for node in client.nodes(identity)]
 
 
 def node(name: str, operator: str, microseconds: float, *shape: int, written: Sequence[int] = ()) -> NodeTime:
@@ -42,18 +54,22 @@ def times_of(model: onnx.ModelProto, nodes: Sequence[NodeTime]) -> list[tuple[st
 @with_avx512
 @pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_nearly_all_kernels_are_found_and_are_the_right_ones(family: str, int8: bool) -> None:
+def test_all_kernels_are_found_and_are_the_right_ones(client: AgentClient, family: str, int8: bool) -> None:
     """Each node is given as many microseconds as it writes values: so a kernel's time tells its node."""
     model = quantized(FAMILIES[family]()) if int8 else FAMILIES[family]()
-    marked = [n._replace(microseconds=float(math.prod(n.written[1]))) for n in profiled(model)]
+    marked = [n._replace(microseconds=float(math.prod(n.written[1]))) for n in profiled(client, model)]
     work = kernels_of(model)
     found = matched(model, work, marked)
-    kernels = [k for k in work.kernels if k.kind != "bookkeeping"]
-    assert sum(k.kind != "bookkeeping" for k, _ in found) >= 0.85 * len(kernels)
+    least = KNOWN_SHARES.get((family, int8), 1.0)
+    assert counted(k for k, _ in found) >= least * counted(work.kernels)
     convolutions = [(k, round(1e3 * ms)) for k, ms in found if k.macs and len(k.dims) == 5]
     assert len(convolutions) == sum(bool(k.macs) and len(k.dims) == 5 for k in work.kernels) > 0
     for kernel, values in convolutions:
         assert values in written_by(kernel)
+
+
+def counted(kernels: Iterable[KernelWork]) -> int:
+    return sum(kernel.kind != "bookkeeping" for kernel in kernels)
 
 
 def written_by(kernel: KernelWork) -> tuple[int, int]:

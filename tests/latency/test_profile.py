@@ -122,7 +122,9 @@ def stretched(side: int, channels: int) -> onnx.ModelProto:
 def test_the_interval_widens_with_the_distance_from_what_was_calibrated(fitted: Profile) -> None:
     sizes = [stretched(side, channels) for side, channels in ((32, 48), (128, 192), (512, 1024))]
     near, farther, far = (widths(fitted, model) for model in sizes)
-    assert near[0] < farther[0] < far[0] and near[1] < farther[1] <= far[1] + 1e-9  # which ends at ten times the prediction
+    assert (
+        near[0] < farther[0] < far[0] and near[1] < farther[1] <= far[1] + 1e-9
+    )  # which ends at ten times the prediction
     assert far[1] > max(2 * near[1], MOST_DOUBT)
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,11 +39,16 @@ class Simulated(AgentClient):
         super().__init__(_no_process)
         self.clock, self.refused = clock, refused
         self.models: list[bytes] = []
+        self.profiled: list[int] = []
 
-    def load(self, model: bytes) -> int:
+    def nodes(self, model_id: int) -> list[Any]:
+        return [["node", "Conv", len(self.models[model_id])]] if model_id in self.profiled else []
+
+    def load(self, model: bytes, profile_ms: float = 0.0) -> int:
         if model == self.refused:
             raise AgentRefusal("no such operator")
         self.models.append(model)
+        self.profiled += [len(self.models) - 1] if profile_ms else []
         return len(self.models) - 1
 
     def visit(self, model_id: int, duration_ms: float) -> tuple[list[float], list[float]]:
@@ -113,6 +119,16 @@ def test_models_are_loaded_where_they_are_visited(paths: list[Path]) -> None:
     campaign, clients = simulate(Clock(), paths, rounds=6, homes=2)
     assert sum(client.loaded() for client in clients) == 10
     assert all(len({visit.process for visit in visits}) == 2 for visits in campaign.visits)
+
+
+def test_a_model_is_profiled_where_it_is_loaded_first(paths: list[Path]) -> None:
+    clients = [Simulated(Clock()) for _ in range(3)]
+    campaign = Campaign(clients, use_cpu_time=True)
+    assert [campaign.add(paths[0], 40.0), campaign.add(paths[1])] == [0, 1]
+    campaign.run(0, min_rounds=6)
+    assert [client.loaded() for client in clients] == [2, 2, 2]
+    assert [len(client.profiled) for client in clients] == [1, 0, 0]
+    assert campaign.nodes(0) == [["node", "Conv", 1000]] and campaign.nodes(1) == []
 
 
 def test_later_models_catch_up(paths: list[Path]) -> None:

@@ -64,6 +64,18 @@ def test_a_killed_agent_is_replaced_and_loads_what_it_needs() -> None:
         assert client.hello()["cpu"] == hello["cpu"]
 
 
+def test_a_model_is_profiled_once_and_what_was_seen_outlives_the_agent() -> None:
+    start = Started()
+    with AgentClient(start, pauses_s=(0.0,)) as client:
+        profiled, plain = client.load(reference_model(), profile_ms=10.0), client.load(reference_model())
+        seen = client.nodes(profiled)
+        assert seen and client.nodes(plain) == []
+        start.kill()
+        assert client.visit(profiled, 10)[0] and client.nodes(profiled) == seen
+        client.unload(profiled)
+        assert client.nodes(profiled) == []
+
+
 def test_an_agent_that_keeps_dying_is_reported_after_the_last_pause() -> None:
     start = Started()
     with AgentClient(start, pauses_s=(0.0, 0.1)) as client:
