@@ -277,8 +277,8 @@ class Agent:
             # Left to the system, a worker often shares the core of the thread that waits for it.
             *workers, own_core = self._affinity
             os.sched_setaffinity(0, [own_core])
-            cores = ";".join(str(core + 1) for core in workers)  # onnxruntime counts from 1
-            options.add_session_config_entry("session.intra_op_thread_affinities", cores)
+            theirs = ";".join(str(core + 1) for core in workers)  # onnxruntime counts from 1
+            options.add_session_config_entry("session.intra_op_thread_affinities", theirs)
         session = self._runtime.InferenceSession(model, options, providers=[(self._provider, own)])
         if session.get_providers()[0] != self._provider:
             raise ValueError(f"onnxruntime cannot start {self._provider} here, and would fall back to another provider")

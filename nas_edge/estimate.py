@@ -63,7 +63,7 @@ def _ask(registry: Registry, graph: onnx.ModelProto, target: Target) -> Predicti
 
 def usable(prediction: Prediction | None) -> Latency | None:
     """The latency of a prediction that leaves nothing out; None where the network must be measured."""
-    if prediction is None or prediction.unsupported or prediction.outside:
+    if prediction is None or not prediction.usable:
         return None
     return Latency(prediction.ms, prediction.low_ms, prediction.high_ms, "predicted")
 

@@ -103,6 +103,11 @@ class Prediction:
     kernels: tuple[Kernel, ...] = ()
     outside: str | None = None
 
+    @property
+    def usable(self) -> bool:
+        """Whether the engine takes it; else it measures."""
+        return not self.unsupported and self.outside is None
+
 
 @dataclass(frozen=True)
 class Audited:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -104,6 +105,11 @@ class Said(Progress):
 
 def environment(site: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(site), "NAS_EDGE_LOAD_PLUGINS": "tiny", "COLUMNS": "200", **more}
+
+
+def heed_interrupts() -> None:
+    """For a process about to start: a run in the background ignores interrupts, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def found(stored: StoredStudy) -> list[tuple[str, str, list[float]]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas_edge.cli.inspect import JsonFlag
+from nas_edge.cli.latency import DEVICE
 from nas_edge.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    target: Annotated[str, typer.Option(help="Device: local, ssh://user@host, or a name of `targets add`.")] = "local",
+    target: Annotated[str, typer.Option(help=DEVICE)] = "local",
     space: Annotated[str, typer.Option(help="Search space whose networks are measured.")] = "mobilenet",
     data: Annotated[
         str | None, typer.Option(help="Calibrate for images of this data set alone, not for any network.")

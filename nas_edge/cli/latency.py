@@ -142,15 +142,21 @@ def _listed(cores: Sequence[int] | None) -> str:
     return ("core " if len(cores) == 1 else "cores ") + ", ".join(map(str, cores)) if cores else "none"
 
 
+def _doubts(prediction: Prediction) -> str:
+    """Why a prediction is not to be relied on; empty where it is."""
+    unsupported = f"unknown kernels: {', '.join(prediction.unsupported)}" if prediction.unsupported else ""
+    return "; ".join(reason for reason in (unsupported, prediction.outside) if reason)
+
+
 def _predicted(paths: Sequence[Path], predictions: Sequence[Prediction]) -> RenderableType:
     """A row a model; the dearest kernels too where there is only one."""
     from rich.console import Group
 
     from nas_edge.cli.output import table
 
-    models = table("model", ">ms", ">low", ">high", "unsupported")
+    models = table("model", ">ms", ">low", ">high", "to measure instead, for")
     for path, p in zip(paths, predictions, strict=True):
-        models.add_row(str(path), f"{p.ms:.3f}", f"{p.low_ms:.3f}", f"{p.high_ms:.3f}", ", ".join(p.unsupported) or "-")
+        models.add_row(str(path), f"{p.ms:.3f}", f"{p.low_ms:.3f}", f"{p.high_ms:.3f}", _doubts(p) or "-")
     if len(paths) > 1:
         return models
     kernels = table("kernel", "kind", ">ms", ">share")

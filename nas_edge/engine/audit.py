@@ -152,7 +152,7 @@ def _compared(session: Session, stored: StoredStudy, models: Sequence[TrialModel
     for model in models:
         measured = stored.tables.measurement(model.onnx_sha256, session.target_key)
         predicted = session.predict(model.path) if model.predicted else None
-        if measured is not None and predicted is not None and not predicted.unsupported:
+        if measured is not None and predicted is not None and predicted.usable:
             found.append(Audited(model.trial, predicted.ms, measured.p50_ms, measured.unstable_because))
     return tuple(found)
 

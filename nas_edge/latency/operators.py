@@ -9,6 +9,7 @@ from nas_edge.latency.convolutions import convolution, product
 from nas_edge.latency.walk import BLOCK, BLOCKED, CHANNELS_LAST, PLAIN, Node, Walk
 
 Handler = Callable[[Walk, Node], None]
+ELEMENTWISE = frozenset(("HardSwish", "HardSigmoid", "Sigmoid", "Mul", "Relu", "Clip", "LeakyRelu"))
 SMALL_INTEGERS = 64  # a shape computation, not a tensor of images
 
 
@@ -222,10 +223,19 @@ def quantize(walk: Walk, node: Node) -> None:
 def dequantize(walk: Walk, node: Node) -> None:
     """DequantizeLinear costs only where float kernels read it, and for each of them anew."""
     readers = [r for r in walk.consumers.get(node.outputs[0], []) if not r.quantized]
-    flat = any(r.op == "ReduceMean" and not r.attribute("keepdims", 1) for r in readers)  # wants plain channels
+    flat = any(_wants_plain(walk, reader) for reader in readers)
     for _ in range(len(readers) + (node.outputs[0] in walk.outputs)):
         moving("dequantize", frozenset((PLAIN,)) if flat else UNBLOCKED)(walk, node)
     walk.give(node, PLAIN if flat else walk.layout(node.inputs[0]))
+
+
+def _wants_plain(walk: Walk, node: Node) -> bool:
+    """Whether a float kernel, or what follows, needs plain channels: ONNX Runtime then turns the int8 map around."""
+    if node.quantized:
+        return False
+    if node.op in ELEMENTWISE:
+        return any(_wants_plain(walk, reader) for reader in walk.consumers.get(node.outputs[0], []))
+    return node.op == "GlobalAveragePool" or (node.op == "ReduceMean" and not node.attribute("keepdims", 1))
 
 
 def reduce(walk: Walk, node: Node) -> None:

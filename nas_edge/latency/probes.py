@@ -6,19 +6,17 @@ Each probe is a stem, some blocks of different kinds and a classifier, with rand
 
 from __future__ import annotations
 
-import logging
 import math
 import random
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from nas_edge.latency.static_int8 import static_int8
 
 OPSET = 17
 SIDES = (24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224)
@@ -270,45 +268,8 @@ BLOCKS: tuple[Callable[[_Builder], None], ...] = (
 
 
 def _quantized(model: onnx.ModelProto, draw: random.Random) -> onnx.ModelProto:
-    """Static int8 as ONNX Runtime's own tool makes it: QDQ, per channel or per tensor, on random images."""
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-
+    """In int8, per channel or per tensor, on random images."""
     shape = [d.dim_value or 1 for d in model.graph.input[0].type.tensor_type.shape.dim]
     generator = np.random.default_rng(draw.randrange(1 << 30))
-    images = [{"input": generator.random(shape, dtype=np.float32)} for _ in range(CALIBRATION_IMAGES)]
-    with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
-        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        source.write_bytes(model.SerializeToString())
-        with _silent():
-            quantize_static(
-                source,
-                target,
-                _Images(images),
-                quant_format=QuantFormat.QDQ,
-                per_channel=draw.random() < 0.8,
-                weight_type=QuantType.QInt8,
-                activation_type=QuantType.QUInt8,
-            )
-        return onnx.load_model(target)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """The quantizer warns through the root logger of what does not matter here."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
-
-
-class _Images:
-    """Where the quantizer reads its calibration images from: a `CalibrationDataReader` by its shape."""
-
-    def __init__(self, images: list[dict[str, npt.NDArray[np.float32]]]) -> None:
-        self._images = iter(images)
-
-    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
-        return next(self._images, None)
+    images = [generator.random(shape, dtype=np.float32) for _ in range(CALIBRATION_IMAGES)]
+    return static_int8(model, images, per_channel=draw.random() < 0.8)

@@ -18,7 +18,7 @@ from nas_edge.latency.heldout import HeldOutError
 from nas_edge.latency.model import LatencyModel, Times
 from nas_edge.latency.nodes import Observation
 from nas_edge.records import Kernel, Prediction
-from nas_edge.targets.address import differences, fingerprint_key
+from nas_edge.targets.address import cache_folder, differences, fingerprint_key
 
 if TYPE_CHECKING:
     import onnx
@@ -34,11 +34,9 @@ MOST_DOUBT = 0.14  # beyond the stated error, before a network counts as outside
 
 
 def default_path(fingerprint: Mapping[str, Any], domain: str = "") -> Path:
-    """Where profiles are kept: under $XDG_CACHE_HOME, or ~/.cache; one a target, and one a domain on it."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    folder = Path(cache) if cache else Path.home() / ".cache"
+    """Where profiles are kept: one a target, and one a domain on it."""
     suffix = "-" + hashlib.sha256(domain.encode()).hexdigest()[:8] if domain else ""
-    return folder / "nas_edge" / "profiles" / f"{fingerprint_key(fingerprint)}{suffix}.json"
+    return cache_folder("profiles") / f"{fingerprint_key(fingerprint)}{suffix}.json"
 
 
 @dataclass(frozen=True)

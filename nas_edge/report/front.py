@@ -86,7 +86,7 @@ def _present_predictions(stored: StoredStudy) -> dict[str, Prediction]:
 
 def _changed(searched_ms: float | None, present: Prediction | None) -> float | None:
     """The present prediction where the search used another one."""
-    if searched_ms is None or present is None or present.unsupported or present.ms == searched_ms:
+    if searched_ms is None or present is None or not present.usable or present.ms == searched_ms:
         return None
     return present.ms
 

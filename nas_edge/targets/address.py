@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -85,6 +87,12 @@ def _named(targets: Mapping[str, Callable[[str], Target]], address: Address) -> 
 def essential(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a fingerprint that a latency depends on."""
     return {key: value for key, value in sorted(fingerprint.items()) if key not in INCIDENTAL}
+
+
+def cache_folder(name: str) -> Path:
+    """Where files about devices are kept: under $XDG_CACHE_HOME, or ~/.cache."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "nas_edge" / name
 
 
 def fingerprint_key(fingerprint: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_edge.errors import UserError
-from nas_edge.targets.address import fingerprint_key
+from nas_edge.targets.address import cache_folder, fingerprint_key
 from nas_edge.targets.references import CHANGED
 
 FORMAT = "nas_edge anchor"
@@ -35,10 +35,8 @@ class Anchor:
 
 
 def anchor_file(fingerprint: Mapping[str, Any]) -> Path:
-    """Where the anchor of a device is kept: under $XDG_CACHE_HOME, or ~/.cache."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    folder = Path(cache) if cache else Path.home() / ".cache"
-    return folder / "nas_edge" / "anchors" / f"{fingerprint_key(fingerprint)}-{CHANGED}.json"
+    """Where the anchor of a device is kept."""
+    return cache_folder("anchors") / f"{fingerprint_key(fingerprint)}-{CHANGED}.json"
 
 
 def load_anchor(path: Path) -> Anchor | None:

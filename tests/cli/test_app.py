@@ -14,6 +14,7 @@ import pytest
 
 from nas_edge.cli import main, output
 
+from ..studies import heed_interrupts
 from .command import NAS_EDGE, environment, install, run
 
 # Somebody's plugin whose commands end in every way that a command can.
@@ -150,7 +151,12 @@ def test_standard_output_holds_one_json_object_and_nothing_else(site: Path) -> N
 
 def test_ctrl_c_is_130(site: Path) -> None:
     process = subprocess.Popen(
-        (*NAS_EDGE, "sleeps"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(site)
+        (*NAS_EDGE, "sleeps"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(site),
+        preexec_fn=heed_interrupts,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "asleep\n"

@@ -22,6 +22,7 @@ from ..studies import (
     assert_whole,
     environment,
     found,
+    heed_interrupts,
     keep_profile,
     search,
     study_file,
@@ -42,7 +43,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[str,
 
 def start(site: Path, *arguments: str, seconds_a_trial: float = 0.3) -> subprocess.Popen[str]:
     values = environment(site, TINY_SECONDS=str(seconds_a_trial))
-    return subprocess.Popen((*NAS_EDGE, *arguments), stderr=subprocess.PIPE, text=True, env=values)
+    return subprocess.Popen(
+        (*NAS_EDGE, *arguments), stderr=subprocess.PIPE, text=True, env=values, preexec_fn=heed_interrupts
+    )
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> None:
