@@ -25,8 +25,8 @@ with_avx512 = pytest.mark.skipif(
 )
 
 
-# Where the walk is known to differ from what runs (`test_fidelity.KNOWN`).
-KNOWN_SHARES = {("resized", False): 0.7, ("resized", True): 0.7}
+# Where the walk is known to differ from what runs (`test_fidelity.KNOWN`), and one transpose that it sees at another size.
+KNOWN_SHARES = {("resized", False): 0.7, ("resized", True): 0.7, ("separable swish", True): 0.95}
 
 
 @pytest.fixture(scope="module")

@@ -111,16 +111,15 @@ def run(model: onnx.ModelProto, images: Array) -> Array:
     return logits(session(model), images)
 
 
-def test_a_layer_without_a_bias_gets_one_to_correct(context: Context) -> None:
+@pytest.mark.parametrize("config", [{"weight_bits": 3}, {"scheme": "int4"}], ids=str)
+def test_a_layer_without_a_bias_gets_one_to_correct(config: dict[str, Any], context: Context) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         convs = [nn.Conv2d(CHANNELS, 16, 3, bias=False), nn.ReLU(), nn.Conv2d(16, 16, 1, bias=False)]
         network = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, CLASSES, bias=False))
     graph = exported(network)
-    assert (
-        quality_db(graph, context, weight_bits=3, bias_correction=True) > quality_db(graph, context, weight_bits=3) + 3
-    )
-    made = quantized(graph, context, weight_bits=3, bias_correction=True)
+    assert quality_db(graph, context, **config, bias_correction=True) > quality_db(graph, context, **config) + 3
+    made = quantized(graph, context, **config, bias_correction=True)
     assert all(len(n.input) == 3 for n in made.graph.node if n.op_type == "Conv")
 
 
@@ -218,3 +217,12 @@ def test_3_bit_activations_are_told_where_to_go() -> None:
     )
     for good in ({"activation_bits": 8}, {"activation_bits": 16, "scheme": "int16"}):
         assert QuantizeConfig(**good).activation_bits == good["activation_bits"]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_layers_before_a_reshape_are_ranked_with_signed_activations_too(bits: int, context: Context) -> None:
+    """In opset 21, which 4 bits need, ONNX Runtime refuses signed roundings that it moved over a reshape itself."""
+    graph = exported(toy("self_attention"))
+    made = quantized(graph, context, activations="signed", weight_bits=bits, float_layers=1)
+    assert sqnr_db(outputs(graph), outputs(made)) > 12
+    assert "kept in float: " in context.notes[-1]
