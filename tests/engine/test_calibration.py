@@ -117,10 +117,10 @@ def test_it_starts_from_an_earlier_profile(worker: Registry) -> None:
     assert with_earlier < 0.7 * without
 
 
-def test_a_config_that_names_no_technique_takes_all(worker: Registry) -> None:
+def test_a_config_that_names_no_technique_takes_the_usual_ones(worker: Registry) -> None:
     config = make_config(None, {"space": "tiny", "target": "worker"})
     names = {technique.name for technique in any_candidates(config, worker).techniques}
-    assert names == set(worker.techniques) >= {"prune", "low_rank", "quantize", "distill"}
+    assert names == {"prune", "low_rank", "quantize", "distill"} < set(worker.techniques)
 
 
 def test_the_pipeline_is_registered_once(worker: Registry) -> None:

@@ -45,7 +45,7 @@ def test_a_wrapper_sees_every_stage_of_every_technique(tiny: Registry, tmp_path:
 
     tiny.hooks.register(Tracer())
     techniques = ["quantize", "distill", "prune", "low_rank"]
-    stored = search(tiny_config(tmp_path, trials=6, techniques=techniques, seed=2), tiny)
+    stored = search(tiny_config(tmp_path, trials=6, techniques=techniques, seed=2, gate=False), tiny)
     on = [name for t in stored.trials(TrialState.COMPLETE) for name in techniques if t.params[f"{name}.enabled"]]
     staged = {
         "prune": ["structure"],

@@ -25,7 +25,7 @@ with_avx512 = pytest.mark.skipif(
 )
 
 
-# Where the walk is known to differ from what runs (`test_fidelity.KNOWN`), and one transpose that it sees at another size.
+# Where the walk is known to differ from what runs (`test_fidelity.KNOWN`), and one transpose of another size.
 KNOWN_SHARES = {("resized", False): 0.7, ("resized", True): 0.7, ("separable swish", True): 0.95}
 
 
