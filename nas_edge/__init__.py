@@ -41,11 +41,12 @@ from nas_edge.spec import ArchSpec, CandidateSpec, Step
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from nas_edge.api import calibrate, load_study, sampler, search
+    from nas_edge.api import calibrate, compress, load_study, sampler, search
     from nas_edge.data.vision import import_torchvision
 
 _LATER = {  # they need torch: imported when first asked for
     "calibrate": "nas_edge.api",
+    "compress": "nas_edge.api",
     "import_torchvision": "nas_edge.data.vision",
     "load_study": "nas_edge.api",
     "sampler": "nas_edge.api",
@@ -93,6 +94,7 @@ __all__ = [
     "UserError",
     "__version__",
     "calibrate",
+    "compress",
     "hookimpl",
     "import_torchvision",
     "load_study",

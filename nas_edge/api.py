@@ -9,12 +9,14 @@ import optuna
 
 from nas_edge.config import make_config
 from nas_edge.engine.calibration import calibrate_any
+from nas_edge.engine.compress import compress_config
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.run import run_search
 from nas_edge.engine.samplers import make_sampler
 from nas_edge.engine.session import Session
 from nas_edge.latency.profile import Profile
 from nas_edge.plugins import load_plugins
+from nas_edge.report.compression import Compression, run_compression
 from nas_edge.store.study import StoredStudy, locate
 
 
@@ -25,6 +27,16 @@ def search(file: str | Path | None = None, *, progress: Progress | None = None, 
     and the remedy.
     """
     return run_search(make_config(Path(file) if file else None, options), progress)
+
+
+def compress(model: str, *, progress: Progress | None = None, **options: Any) -> Compression:
+    """Compress a model until the goals are met or the budget is spent; the options are those of `nas-edge compress`.
+
+    `nas_edge.compress("torchvision:mobilenet_v2:weights.pt", data="folder:photos", max_drop=0.5, max_latency_ms=5.0)`.
+    The files of the best model are in the study's folder, `.stored.folder`. Raises `UserError` naming the option, its
+    value and the remedy.
+    """
+    return run_compression(compress_config(model, options), progress)
 
 
 def load_study(study: str, *, storage: str | None = None, out: str | None = None) -> StoredStudy:

@@ -229,9 +229,12 @@ def _describe(error: ValidationError, origin: str | None) -> str:
     where = f"{origin}: " if origin else ""
     flag = f"--{name.replace('_', '-')}" if not origin and "." not in name else name
     if fault["type"] == "extra_forbidden":
-        model = {"train": TrainConfig, "goals": Goals}.get(path[0], StudyConfig)
+        parts: dict[str, type[BaseModel]] = {"train": TrainConfig, "goals": Goals}
+        model = parts.get(path[0], StudyConfig)
         return f"{where}{unknown_name('key', name, ['.'.join([*path[:-1], f]) for f in model.model_fields])}"
     message = fault["msg"].removeprefix("Value error, ")
+    if not path:  # of the values together
+        return f"{where}{message}"
     return f"{where}{flag} is {fault['input']!r}: {message[0].lower() + message[1:]}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import onnx
 
@@ -61,14 +61,22 @@ def evaluate(
     )
 
 
-def draft_latency(
+class Draft(NamedTuple):
+    """What is known of a candidate before its training."""
+
+    latency: Latency
+    size_bytes: int
+
+
+def make_draft(
     registry: Registry, spec: CandidateSpec, context: Context, train: TrainConfig, gate: Gate | None = None
-) -> Latency:
-    """How fast a candidate would be, before any training: the same path with random weights."""
+) -> Draft:
+    """How fast and large a candidate would be, before any training: the same path with the weights there are."""
     estimator = Estimator(registry, context.target, context.work_dir)
     draft = replace(context, trained=False, notes=[])
     candidate = produce(registry, spec, draft, train, estimator=estimator, gate=gate)
-    return estimator.of_file(*artifacts(candidate))
+    graph, path = artifacts(candidate)
+    return Draft(estimator.of_file(graph, path), path.stat().st_size)
 
 
 def artifacts(candidate: Candidate) -> tuple[onnx.ModelProto, Path]:

@@ -9,6 +9,7 @@ import copy
 import importlib
 import pickle
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -191,7 +192,9 @@ def _read_state_dict(reference: ModelReference) -> Mapping[str, Tensor]:
     if path is None or not path.is_file():
         raise reference.refuse(f"has no file of weights {str(path)!r}", "give the path of a state dict")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that are none of torch's: what they hold is said below
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise reference.refuse(
             f"has weights that are no state dict, which torch.load(weights_only=True) reads: {_said(error)}", save

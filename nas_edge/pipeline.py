@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from nas_edge.contracts import Candidate, Context, ImageData, Objective, Split, Technique
+from nas_edge.contracts import Candidate, Context, ImageData, Objective, SearchSpace, Split, Technique
 from nas_edge.data.preprocess import Preprocess
 from nas_edge.errors import InvalidCandidate, StudyMismatch
 from nas_edge.estimate import Estimator
@@ -122,7 +122,7 @@ def shares(
 
 def build_model(registry: Registry, arch: ArchSpec, data: ImageData, seed: int) -> nn.Module:
     """The network behind its preprocessing: images in 0..1 as the data has them, to logits."""
-    space = registry.find("search space", arch.space)
+    space: SearchSpace = registry.find("search space", arch.space)
     if space.version != arch.version:
         raise StudyMismatch(
             f"search space {arch.space!r} has version {space.version}, the candidate was made with {arch.version}"

@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 
 from nas_edge import ArchSpec, Candidate, CandidateSpec, Step
-from nas_edge.evaluate import artifacts, draft_latency, evaluate
+from nas_edge.evaluate import artifacts, evaluate, make_draft
 from nas_edge.plugins import Registry
 
 from .studies import opened, sha256, tiny_config
@@ -35,7 +35,7 @@ def test_an_evaluation_is_of_the_file(quantized: bool, tiny: Registry, tmp_path:
         assert found.accuracy == right.mean() and found.accuracy > 0.3
         assert found.size_bytes == path.stat().st_size
         assert found.onnx_sha256 == sha256(path)
-        draft = draft_latency(tiny, spec, context, session.config.train)
+        draft = make_draft(tiny, spec, context, session.config.train)
     assert found.key == spec.key
     assert found.latency_ms == pytest.approx(1e-5 * graph.ByteSize())
     assert found.latency_source == "predicted"
@@ -44,7 +44,8 @@ def test_an_evaluation_is_of_the_file(quantized: bool, tiny: Registry, tmp_path:
     assert found.macs == 9 * 4 * 16 + 9 * 4 * 8 * 4 + 32 * 10
     weights = 9 * 4 + 9 * 4 * 8 + 32 * 10
     assert weights <= found.parameters <= weights + 2 * (4 + 8) + 10 + 2
-    assert draft.ms == pytest.approx(found.latency_ms, rel=0.02)
+    assert draft.latency.ms == pytest.approx(found.latency_ms, rel=0.02)
+    assert draft.size_bytes == pytest.approx(found.size_bytes, rel=0.02)
     stages = {"graph"} if quantized else set()
     assert {"train", "observe", "export", "judge", "total"} | stages == set(found.seconds)
     assert found.seconds["total"] >= found.seconds["train"]

@@ -73,9 +73,9 @@ def search(
         "threads": threads,
         "trials": trials,
         "timeout": timeout,
-        "objectives": _names(objectives),
+        "objectives": names_of(objectives),
         "max_latency_ms": max_latency_ms,
-        "techniques": _names(techniques),
+        "techniques": names_of(techniques),
         "set": choices or None,
         "gate": gate,
         "max_drop": max_drop,
@@ -108,7 +108,13 @@ def resume(
     given = {"trials": trials, "timeout": timeout, "workers": workers, "data": data}
     values = {**stored.config.model_dump(), **{k: v for k, v in given.items() if v is not None}}
     values |= {"storage": stored.url, "out": str(stored.folder)}
-    _run(parse_config(values), as_json)
+    config = parse_config(values)
+    if config.goals is not None:
+        from nas_edge.cli.compress import run_config
+
+        run_config(config, as_json)
+        return
+    _run(config, as_json)
 
 
 def show(
@@ -120,6 +126,7 @@ def show(
     """Show a study's front and trials, or one trial."""
     from nas_edge.cli.output import emit
     from nas_edge.cli.views import study_view, trial_view
+    from nas_edge.report.compression import Compression
     from nas_edge.report.front import front_rows, summary, trial_rows
 
     stored = _locate(study, storage)
@@ -127,8 +134,9 @@ def show(
         payload = _trial(stored, trial)
         emit(payload, as_json, lambda: trial_view(payload))
         return
-    payload = {**summary(stored), "trials": trial_rows(stored)}
-    emit(payload, as_json, lambda: study_view(stored, front_rows(stored)))
+    found = Compression.of(stored)
+    payload = {**(found.to_json() if found else {}), **summary(stored), "trials": trial_rows(stored)}
+    emit(payload, as_json, lambda: study_view(stored, front_rows(stored), found))
 
 
 def export(
@@ -149,7 +157,7 @@ def export(
     emit({"files": [str(p) for p in paths]}, as_json, lambda: "\n".join(f"wrote {p}" for p in paths))
 
 
-def _names(text: str | None) -> list[str] | None:
+def names_of(text: str | None) -> list[str] | None:
     """`a,b` to its names; `none` to no names at all."""
     if text is None:
         return None
@@ -173,12 +181,12 @@ def _run(config: StudyConfig, as_json: bool) -> None:
         with live_progress() as progress:
             stored = run_search(config, progress)
     except KeyboardInterrupt:
-        console.print(f"Interrupted; the study is whole. Go on with the same command, or: {_resume(config)}")
+        console.print(f"Interrupted; the study is whole. Go on with the same command, or: {resume_command(config)}")
         raise
     emit(summary(stored), as_json, lambda: study_view(stored, front_rows(stored)))
 
 
-def _resume(config: StudyConfig) -> str:
+def resume_command(config: StudyConfig) -> str:
     if config.storage:
         return f"nas-edge resume {config.name} --storage URL"
     return f"nas-edge resume {config.folder}"

@@ -9,9 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from nas_edge.cli.goals import goals_table
 from nas_edge.cli.output import facts, table
 
 if TYPE_CHECKING:
+    from nas_edge.report.compression import Compression
     from nas_edge.report.front import FrontRow
     from nas_edge.store.study import StoredStudy
 
@@ -26,7 +28,9 @@ FIGURES = (
 )
 
 
-def study_view(stored: StoredStudy, front: Sequence[FrontRow]) -> RenderableType:
+def study_view(
+    stored: StoredStudy, front: Sequence[FrontRow], compression: Compression | None = None
+) -> RenderableType:
     from nas_edge.report.audit import error_line, latency_audit
     from nas_edge.report.front import counts, shown_url
 
@@ -58,7 +62,8 @@ def study_view(stored: StoredStudy, front: Sequence[FrontRow]) -> RenderableType
     }
     notes = ["* trained for longer after the search"] if any(r.trained_longer for r in front) else []
     nothing = ["No finished trial meets the limits yet."] if not front else []
-    return Group(*([shown] if front else nothing), *notes, "", facts(where))
+    goals = [goals_table(compression), ""] if compression else []
+    return Group(*goals, *([shown] if front else nothing), *notes, "", facts(where))
 
 
 def _predicted(row: FrontRow) -> str:

@@ -22,9 +22,9 @@ from nas_edge.engine.progress import Point, Progress
 from nas_edge.engine.sample import suggest_spec
 from nas_edge.engine.samplers import make_sampler
 from nas_edge.engine.session import Session
-from nas_edge.engine.standing import constrain_goals, is_given
+from nas_edge.engine.standing import asks_for_a_draft, constrain_goals, hopeless, is_given, mark_rejected
 from nas_edge.errors import InvalidCandidate, ModelError, NasEdgeError, UserError
-from nas_edge.evaluate import draft_latency, evaluate
+from nas_edge.evaluate import evaluate, make_draft
 from nas_edge.records import Evaluation
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.database import make_folder
@@ -121,7 +121,7 @@ def run_trial(
         with turn:
             spec = _sample(session, trial, others)
         with session.context() as context:
-            _reject_early(session, trial, spec, context)
+            _reject_early(session, trial, spec, context, others)
             candidate, evaluation = evaluate(
                 session.registry, spec, context, session.config.train, session.predictions, session.gate
             )
@@ -130,6 +130,7 @@ def run_trial(
         constrain_goals(session, trial, others, evaluation)
         stored.study.tell(trial, [getattr(evaluation, name) for name in session.config.objectives])
     except (Rejected, InvalidCandidate) as error:
+        mark_rejected(session.config.goals, trial)
         return _end(stored, trial, TrialState.PRUNED, f"rejected: {_line(error)}", progress)
     except (Exception, SystemExit) as error:
         if _is_general(error):
@@ -168,18 +169,27 @@ def _sample(session: Session, trial: optuna.Trial, others: Sequence[FrozenTrial]
     return spec
 
 
-def _reject_early(session: Session, trial: optuna.Trial, spec: CandidateSpec, context: Context) -> None:
-    """Spend no training on what plugins refuse or what is too slow."""
+def _reject_early(
+    session: Session, trial: optuna.Trial, spec: CandidateSpec, context: Context, others: Sequence[FrozenTrial]
+) -> None:
+    """Spend no training on what plugins refuse, what is too slow, or what cannot meet the goals of a compression."""
     reasons = session.registry.hooks.hook.validate_candidate(spec=spec, context=context)
     if reasons:
         raise Rejected("; ".join(reasons))
     limit = session.config.max_latency_ms
+    selective = asks_for_a_draft(session, spec)
+    if limit is None and not selective:
+        return
+    draft, size_bytes = make_draft(session.registry, spec, context, session.config.train, session.gate)
     if limit is not None:
-        draft = draft_latency(session.registry, spec, context, session.config.train, session.gate)
         loose = any(session.registry.techniques[s.technique].shape_follows_weights for s in spec.steps)
         if draft.low_ms > limit * (DRAFT_MARGIN if loose else 1.0):
             _constrain(trial, limit, draft.ms)
             raise Rejected(f"{draft.ms:.3g} ms {draft.source} before training, over --max-latency-ms {limit:g}")
+    if selective:
+        why = hopeless(session, trial, others, latency_ms=draft.ms, size_bytes=size_bytes)
+        if why is not None:
+            raise Rejected(why)
 
 
 def store_evaluation(stored: StoredStudy, trial: optuna.Trial, candidate: Candidate, evaluation: Evaluation) -> None:

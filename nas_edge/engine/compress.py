@@ -1,0 +1,99 @@
+"""Compresses a given model: a study that ends as soon as its goals are met on the target."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial
+from pydantic import ValidationError
+
+from nas_edge.config import StudyConfig, make_config
+from nas_edge.engine.audit import measure_missing, searched_models
+from nas_edge.engine.finish import read_recipe
+from nas_edge.engine.given import GivenModel
+from nas_edge.engine.progress import Progress
+from nas_edge.engine.session import Session
+from nas_edge.engine.standing import Standing, Standings
+from nas_edge.errors import MeasurementError, UserError
+from nas_edge.goals import DROP, Goals
+from nas_edge.making import TRAINING
+from nas_edge.models import ModelReference
+from nas_edge.store.study import StoredStudy
+
+# A search trains networks from nothing; a given one only has to recover, and a high rate would undo what it learned.
+LEARNING_RATE = 1e-3
+GIVEN_BUDGET = 5.0  # of a model that comes without weights: compression of a half-trained one looks free
+TRAIN = {"learning_rate": LEARNING_RATE, "teacher_budget": GIVEN_BUDGET}
+DEFAULTS = {"space": GivenModel.name, "sampler": "tpe", "objectives": ["accuracy", "latency_ms", "size_bytes"]}
+
+
+def compress_config(model: str, options: Mapping[str, Any]) -> StudyConfig:
+    """The config of a compression: the options of a search, and the goals. None means not given.
+
+    Raises `UserError` naming the option, its value and what would do.
+    """
+    ModelReference.parse(model)
+    given = {name: value for name, value in options.items() if value is not None}
+    goals = {name: given.pop(name) for name in Goals.model_fields if name in given}
+    try:
+        Goals.model_validate(goals)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        flag, said = "--" + str(fault["loc"][0]).replace("_", "-"), fault["msg"]
+        raise UserError(f"{flag} is {fault['input']!r}: {said[0].lower()}{said[1:]}") from None
+    samples = given.pop("samples", None)
+    train = {**TRAIN, **({} if samples is None else {"samples": samples}), **given.pop("train", {})}
+    return make_config(None, {**DEFAULTS, **given, "model": model, "goals": goals, "train": train})
+
+
+def goals_met(session: Session, stored: StoredStudy, progress: Progress) -> bool:
+    """Whether a trial meets all goals on the target: what is promising is measured now.
+
+    A target that cannot be measured costs a warning.
+    """
+    standings = Standings.of(stored)
+    if standings is None:
+        return False
+    if standings.promising:
+        try:
+            with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
+                models = searched_models(stored, standings.promising, Path(folder))
+                measure_missing(session, stored, models, progress)
+        except MeasurementError as error:
+            progress.warn(f"whether the goals are met is not known yet: {error}")
+        standings = Standings.of(stored) or standings
+        progress.phase("Searching")
+    winner = standings.winner
+    if winner is not None:
+        progress.say(f"trial {winner.trial.number} meets all goals")
+    return winner is not None
+
+
+def finalists(stored: StoredStudy) -> tuple[list[FrozenTrial], list[FrozenTrial] | None]:
+    """What the end of a compression tests and measures besides the front, and what it trains for longer.
+
+    That is what meets the goals: it was chosen for its accuracy on validation, and is to have some to spare. Where
+    nothing does, it is the nearest that miss nothing but accuracy. Only what was trained before is trained again. A
+    search has its own way.
+    """
+    standings = Standings.of(stored)
+    if standings is None:
+        return [], None
+    winner, config = standings.winner, stored.config.train
+    kept = [standings.given.trial] + ([winner.trial] if winner else [])
+    if not config.final_budget:
+        return kept, []
+    nearest = [winner] if winner else [s for s in standings.ranked if _misses_accuracy_alone(s)]
+    return kept, [s.trial for s in nearest if _was_trained(stored, s)][: config.finalists]
+
+
+def _misses_accuracy_alone(standing: Standing) -> bool:
+    return [goal.name for goal in standing.goals if not goal.met] == [DROP]
+
+
+def _was_trained(stored: StoredStudy, standing: Standing) -> bool:
+    steps = read_recipe(stored, standing.trial, final=False)[1].steps
+    return any(step.technique == TRAINING and step.undone is None for step in steps)
