@@ -166,8 +166,12 @@ def _kernel_rows(walk: Walk, node: Node, image: str, height: int) -> float:
         return float(height)
     stride, dilation = node.attribute("strides", [1])[0], node.attribute("dilations", [1])[0]
     top = node.attribute("pads", [0])[0]
-    reach = [row * stride - top + tap * dilation for row in range(result[0]) for tap in range(height)]
-    return float(sum(0 <= y < source[0] for y in reach)) / max(result[0], 1)
+    rows = 0
+    for tap in range(height):
+        offset = tap * dilation - top
+        first, last = max(0, -(offset // stride)), min(result[0] - 1, (source[0] - 1 - offset) // stride)
+        rows += max(0, last - first + 1)
+    return float(rows) / max(result[0], 1)
 
 
 def _runs_blocked(kind: str, channels: int, group_channels: int, filters: int) -> bool:
