@@ -7,7 +7,7 @@ import numpy as np
 from nas_edge.latency.model import SHAPE_SCALE, Array, ShapeCorrection, alike
 
 CONSTANT = 0.3  # of the shapes' variance: what all kernels of a kind have in common
-CENTRES = 40  # of a kind's shapes that are stored
+CENTRES = 20  # of a kind's shapes that are stored
 
 
 def condensed(unique: Array, weights: Array, parts: Array) -> ShapeCorrection:

@@ -19,7 +19,7 @@ from .families import classified, inverted, quantized, squeeze_excite
 from .networks import Network
 
 REPEATS = 15
-CENTRES, NETWORKS = 80, 400  # as large as profiles get
+CENTRES, NETWORKS = 40, 400  # as large as profiles get
 LOOPS = 140_000  # about 5 ms of plain Python on a server core; a slower or busier machine is slower at both
 
 
