@@ -10,12 +10,18 @@ from nas_edge.latency.walk import BLOCK, BLOCKED, CHANNELS_LAST, PLAIN, Node, Wa
 
 Handler = Callable[[Walk, Node], None]
 ELEMENTWISE = frozenset(("HardSwish", "HardSigmoid", "Sigmoid", "Mul", "Relu", "Clip", "LeakyRelu"))
+ANY = frozenset((PLAIN, BLOCKED, CHANNELS_LAST))
+UNBLOCKED = frozenset((PLAIN, CHANNELS_LAST))
 SMALL_INTEGERS = 64  # a shape computation, not a tensor of images
 
 
-def _moved_kilobytes(walk: Walk, node: Node) -> float:
+def _sources(walk: Walk, node: Node) -> list[str]:
+    """The computed values that a node reads."""
+    return [walk.source(node, name) for name in walk.data_inputs(node)]
+
+
+def _moved_kilobytes(walk: Walk, node: Node, sources: list[str]) -> float:
     """Activations read and written; a constant operand is read from the cache."""
-    sources = [walk.source(node, name) for name in walk.data_inputs(node)]
     size = walk.types[sources[0]].element_bytes if sources and node.quantized else None
     written = walk.elements(node) * size / 1024 if size else walk.kilobytes(*node.outputs)
     return walk.kilobytes(*sources) + written
@@ -37,7 +43,7 @@ def moving(kind: str, keeps: frozenset[str] = frozenset((PLAIN,)), calls: int = 
         if _is_bookkeeping(walk, node):
             walk.emit(node.name, "bookkeeping", {}, dims=(1,))
             return
-        sources = [walk.source(node, name) for name in walk.data_inputs(node)]
+        sources = _sources(walk, node)
         images = [s for s in sources if len(walk.shape(s)) == 4]
         layout = _common_layout(walk, node, images, keeps)
         for source in sources:
@@ -52,7 +58,7 @@ def moving(kind: str, keeps: frozenset[str] = frozenset((PLAIN,)), calls: int = 
             for end in ("a", "b", "out"):
                 walk.emit(f"{node.name}:{end}", "bookkeeping", {}, dims=(1,))
         name = f"int8.{name}" if node.quantized else name
-        kilobytes = _moved_kilobytes(walk, node)
+        kilobytes = _moved_kilobytes(walk, node, sources)
         odd = spans if spans and walk.elements(node) // spans % BLOCK else 0
         work = {"kilobytes": kilobytes, "kilo_spans": spans / 1e3, "kilo_odd_spans": odd / 1e3}
         walk.emit(node.name, name, work, dims=(kilobytes, spans) if spans else (kilobytes,), calls=calls)
@@ -96,7 +102,7 @@ def global_pool(walk: Walk, node: Node) -> None:
     if layout == BLOCKED:
         walk.origins[node.outputs[0]] = walk.origin(source)
     channels = walk.elements(node)
-    kilobytes = _moved_kilobytes(walk, node)
+    kilobytes = _moved_kilobytes(walk, node, [source])
     name = ("int8." if node.quantized else "") + "global_pool" + ("" if layout != PLAIN else ".plain")
     work = {"kilobytes": kilobytes, "kilo_outputs": channels / 1e3}
     walk.emit(node.name, name, work, dims=(kilobytes, channels))
@@ -107,13 +113,14 @@ def _common_layout(walk: Walk, node: Node, images: list[str], keeps: frozenset[s
     """The layout that a kernel works in: that of its largest input if it can, else plain."""
     if not images:
         return PLAIN
-    layout = walk.layout(max(images, key=lambda name: walk.types[name].elements))
+    layout = walk.layout(images[0] if len(images) == 1 else max(images, key=lambda name: walk.types[name].elements))
     if layout not in keeps:
         return PLAIN
-    if layout == BLOCKED and node.op.startswith("Global") and walk.shape(images[0])[1] % BLOCK:
+    if layout != BLOCKED:
+        return layout
+    if node.op.startswith("Global") and walk.shape(images[0])[1] % BLOCK:
         return PLAIN  # pools are for whole blocks alone
-    several = len(walk.data_inputs(node)) < len([name for name in node.inputs if name]) or len(images) > 1
-    if layout == BLOCKED and several:
+    if len(walk.data_inputs(node)) < len([name for name in node.inputs if name]) or len(images) > 1:
         equal = len({walk.shape(name) for name in images}) == 1 and len(images) == len(node.inputs)
         aligned = all(walk.shape(name)[1] % BLOCK == 0 for name in images)
         fit = aligned if node.op == "Concat" else equal
@@ -132,7 +139,7 @@ def window(walk: Walk, node: Node) -> None:
         walk.origins[node.outputs[0]] = walk.origin(image)
     walk.take(image, layout)
     taps = math.prod(node.attribute("kernel_shape", [1]))
-    moved = _moved_kilobytes(walk, node)
+    moved = _moved_kilobytes(walk, node, [image])
     kind = "max_pool" if node.op == "MaxPool" else "average_pool"
     walk.emit(
         node.name,
@@ -198,7 +205,7 @@ def softmax(walk: Walk, node: Node) -> None:
     work = {
         "kilo_rows": rows / 1e3,
         "mega_vectors": rows * -(-columns // BLOCK) / 1e6,
-        "kilobytes": _moved_kilobytes(walk, node),
+        "kilobytes": _moved_kilobytes(walk, node, [source]),
     }
     walk.emit(node.name, "softmax", work, dims=(rows, columns))
     walk.give(node, PLAIN)
@@ -215,17 +222,15 @@ def transpose(walk: Walk, node: Node) -> None:
     moving("transpose")(walk, node)
 
 
-def quantize(walk: Walk, node: Node) -> None:
-    """QuantizeLinear that no int8 kernel takes along."""
-    moving("quantize", UNBLOCKED)(walk, node)
+_dequantize, _dequantize_plain = moving("dequantize", UNBLOCKED), moving("dequantize")
 
 
 def dequantize(walk: Walk, node: Node) -> None:
     """DequantizeLinear costs only where float kernels read it, and for each of them anew."""
-    readers = [r for r in walk.consumers.get(node.outputs[0], []) if not r.quantized]
+    readers = [r for r in walk.consumers.get(node.outputs[0], ()) if not r.quantized]
     flat = any(_wants_plain(walk, reader) for reader in readers)
     for _ in range(len(readers) + (node.outputs[0] in walk.outputs)):
-        moving("dequantize", frozenset((PLAIN,)) if flat else UNBLOCKED)(walk, node)
+        (_dequantize_plain if flat else _dequantize)(walk, node)
     walk.give(node, PLAIN if flat else walk.layout(node.inputs[0]))
 
 
@@ -273,10 +278,6 @@ def nothing(walk: Walk, node: Node) -> None:
     walk.give(node, walk.layout(walk.source(node, node.inputs[0])))
 
 
-ANY = frozenset((PLAIN, BLOCKED, CHANNELS_LAST))
-UNBLOCKED = frozenset((PLAIN, CHANNELS_LAST))
-
-
 def _table() -> dict[str, Handler]:
     groups: list[tuple[Handler, tuple[str, ...]]] = [
         (convolution, ("Conv", "FusedConv", "QLinearConv", "ConvInteger")),
@@ -311,7 +312,7 @@ def _table() -> dict[str, Handler]:
         (moving("slice", UNBLOCKED), ("Slice", "Split")),
         (moving("copy"), ("Pad", "Gather", "Expand", "Tile", "Cast", "GatherND", "Range")),
         (moving("copy"), ("ConstantOfShape", "ScatterND", "GatherElements")),
-        (quantize, ("QuantizeLinear", "DynamicQuantizeLinear")),
+        (moving("quantize", UNBLOCKED), ("QuantizeLinear", "DynamicQuantizeLinear")),
         (dequantize, ("DequantizeLinear",)),
         (view, ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Shape", "Size")),
         (nothing, ("Identity", "Dropout")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import onnx
@@ -12,8 +12,9 @@ from onnx import shape_inference
 from nas_edge.errors import ModelError
 from nas_edge.latency.folding import fold_integers
 
-# Larger constants do not decide a shape; onnx's inference would copy them.
-SMALL = 256
+# Values that can decide a shape: integers (a new shape, axes) and a few factors (of a resize).
+INTEGERS = frozenset((onnx.TensorProto.INT64, onnx.TensorProto.INT32))
+SMALL_INTEGERS, FACTORS = 256, 8
 QUANTIZERS = {"QuantizeLinear": 1, "DequantizeLinear": 4}  # bytes of an element of their output
 MAX_PASSES = 64  # each goes on past one more reshape by a computed size
 BYTES = {
@@ -46,46 +47,46 @@ class TypedShape(NamedTuple):
         return self.elements * self.element_bytes
 
 
-def constant_shapes(model: onnx.ModelProto) -> dict[str, TypedShape]:
-    """The shapes of a graph's weights and other constants, which say theirs themselves."""
-    return {w.name: TypedShape(tuple(w.dims), BYTES.get(w.data_type, 4)) for w in model.graph.initializer}
+class RawNode(NamedTuple):
+    """A node as the graph says it: read once, for protobuf takes a while to hand out each field."""
+
+    op: str
+    inputs: list[str]
+    outputs: list[str]
+    proto: onnx.NodeProto
 
 
-def infer_shapes(
-    model: onnx.ModelProto, batch: int, constants: Mapping[str, TypedShape] | None = None
-) -> dict[str, TypedShape]:
-    """The shape of each value that has one: inputs, weights, and what the nodes compute.
+def raw_nodes(graph: onnx.GraphProto) -> list[RawNode]:
+    return [RawNode(n.op_type, list(n.input), list(n.output), n) for n in graph.node]
 
-    A dynamic first axis of an input is `batch`, other dynamic axes are 1. Raises `ModelError` for a graph that
-    contradicts itself.
+
+def infer_shapes(model: onnx.ModelProto, batch: int, nodes: Sequence[RawNode] | None = None) -> dict[str, TypedShape]:
+    """The shape of each value that has one: inputs, weights that an operator reads, and what the nodes compute.
+
+    A dynamic first axis of an input is `batch`, other dynamic axes are 1. `nodes` are the graph's, where they were read
+    before. Raises `ModelError` for a graph that contradicts itself.
     """
-    constants = constant_shapes(model) if constants is None else constants
-    quantized = _quantized(model)
-    skeleton = _skeleton(model, batch, constants, quantized)
+    nodes = raw_nodes(model.graph) if nodes is None else nodes
+    # Quantizers are half of an int8 graph and change no shape, so the inference is spared them.
+    quantized: dict[str, tuple[str, int]] = {}  # by output: where its shape is from, and its bytes an element
+    for node in nodes:
+        if node.op in QUANTIZERS:
+            source = node.inputs[0]
+            quantized[node.outputs[0]] = (quantized[source][0] if source in quantized else source, QUANTIZERS[node.op])
+    kept = [node for node in nodes if node.op not in QUANTIZERS]
+    skeleton = _skeleton(model, batch, kept, {name: source for name, (source, _) in quantized.items()})
     for _ in range(MAX_PASSES):
         types = _inferred(skeleton)
-        unknown = any(name and name not in types for node in skeleton.graph.node for name in node.output)
-        if not unknown or not fold_integers(skeleton.graph, {name: t.shape for name, t in types.items()}):
+        known = types.keys() | {""}
+        if all(known.issuperset(node.outputs) for node in kept):
             break
-    folded = (w for w in skeleton.graph.initializer if w.name not in constants)
-    types |= {w.name: TypedShape(tuple(w.dims), BYTES.get(w.data_type, 4)) for w in folded} | dict(constants)
+        if not fold_integers(skeleton.graph, {name: t.shape for name, t in types.items()}):
+            break
+    types |= {w.name: TypedShape(tuple(w.dims), BYTES.get(w.data_type, 4)) for w in skeleton.graph.initializer}
     for name, (source, element_bytes) in quantized.items():
         if source in types:
             types[name] = TypedShape(types[source].shape, element_bytes)
     return types
-
-
-def _quantized(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
-    """What each quantizer's output has its shape from, through other quantizers, and its bytes an element.
-
-    They are half of an int8 graph and change no shape, so the inference is spared them.
-    """
-    found: dict[str, tuple[str, int]] = {}
-    for node in model.graph.node:
-        if node.op_type in QUANTIZERS:
-            source = node.input[0]
-            found[node.output[0]] = (found[source][0] if source in found else source, QUANTIZERS[node.op_type])
-    return found
 
 
 def _inferred(skeleton: onnx.ModelProto) -> dict[str, TypedShape]:
@@ -103,45 +104,41 @@ def _inferred(skeleton: onnx.ModelProto) -> dict[str, TypedShape]:
     return types
 
 
-def _skeleton(
-    model: onnx.ModelProto, batch: int, constants: Mapping[str, TypedShape], quantized: Mapping[str, tuple[str, int]]
-) -> onnx.ModelProto:
-    """The graph with fixed input shapes, no stale inner shapes, no quantizers, and large weights without values."""
+def _skeleton(model: onnx.ModelProto, batch: int, nodes: Sequence[RawNode], same: Mapping[str, str]) -> onnx.ModelProto:
+    """The graph of some nodes, which read for a value the `same` one; with fixed input shapes, no stale inner shapes,
+    and weights that are nothing but inputs of a shape."""
     skeleton = onnx.ModelProto(ir_version=max(model.ir_version, 4))
     skeleton.opset_import.extend(model.opset_import)
     skeleton.functions.extend(model.functions)
     graph = skeleton.graph
     graph.name = model.graph.name or "graph"
-    graph.node.extend(n for n in model.graph.node if n.op_type not in QUANTIZERS)
-    if quantized:
-        for node in graph.node:
-            for place, name in enumerate(node.input):
-                if name in quantized:
-                    node.input[place] = quantized[name][0]
+    graph.node.extend(node.proto for node in nodes)
+    read: set[str] = set()
+    for node, copy in zip(nodes, graph.node, strict=True):
+        inputs = [same.get(name, name) for name in node.inputs]
+        if inputs != node.inputs:
+            copy.input[:] = inputs
+        read.update(inputs)
+    weights = {w.name: w for w in model.graph.initializer}
     for value in model.graph.input:
-        if value.name in constants:
+        if value.name in weights:
             continue
         fixed = graph.input.add()
         fixed.CopyFrom(value)
         for axis, dim in enumerate(fixed.type.tensor_type.shape.dim):
             if dim.dim_value <= 0:
                 dim.dim_value = batch if axis == 0 else 1
-    read = {name for node in graph.node for name in node.input}
-    for weight in model.graph.initializer:
-        if weight.name not in read:
-            continue
-        shape = constants[weight.name].shape
-        if math.prod(shape) <= SMALL:
-            graph.initializer.add().CopyFrom(weight)
+    for name in read & weights.keys():
+        weight = weights[name]
+        if math.prod(weight.dims) <= (SMALL_INTEGERS if weight.data_type in INTEGERS else FACTORS):
+            graph.initializer.append(weight)
         else:
-            large = graph.input.add(name=weight.name).type.tensor_type  # onnx.helper takes ten times as long
+            large = graph.input.add(name=name).type.tensor_type  # onnx.helper takes ten times as long
             large.elem_type = weight.data_type
-            for side in shape:
+            for side in weight.dims:
                 large.shape.dim.add(dim_value=side)
     for output in model.graph.output:
-        if output.name in quantized:
-            continue
-        bare = graph.output.add()
-        bare.CopyFrom(output)
-        bare.type.tensor_type.ClearField("shape")
+        if output.name not in same:
+            graph.output.add().CopyFrom(output)
+            graph.output[-1].type.tensor_type.ClearField("shape")
     return skeleton

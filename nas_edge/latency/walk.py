@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import onnx
 import onnx.numpy_helper
 
-from nas_edge.latency.shapes import TypedShape, constant_shapes, infer_shapes
+from nas_edge.latency.shapes import RawNode, TypedShape, infer_shapes, raw_nodes
 
 BLOCK = 16
 PLAIN, BLOCKED, CHANNELS_LAST = "plain", "blocked", "channels_last"
@@ -41,22 +41,27 @@ class KernelWork(NamedTuple):
     dims: tuple[float, ...]
 
 
-@dataclass
+@dataclass(slots=True)
 class Node:
     """A node of the graph. `ends` are its output values after what it takes along (activation, quantization)."""
 
     index: int
     op: str
-    name: str
     inputs: list[str]
     outputs: list[str]
     proto: onnx.NodeProto
+    ends: list[str]
     quantized: bool = False
-    ends: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.proto.name or self.outputs[0]
 
     def attribute(self, name: str, default: Any = None) -> Any:
         for attribute in self.proto.attribute:
             if attribute.name == name:
+                if attribute.type == onnx.AttributeProto.INTS:  # most are, and the helper asks for other types first
+                    return list(attribute.ints)
                 return onnx.helper.get_attribute_value(attribute)
         return default
 
@@ -65,9 +70,9 @@ class Walk:
     """The state of a walk over one graph: shapes, layouts, and the kernels so far."""
 
     def __init__(self, model: onnx.ModelProto, batch: int) -> None:
-        constants = constant_shapes(model)
-        self.types: dict[str, TypedShape] = infer_shapes(model, batch, constants)
-        self.constants: set[str] = set(constants)
+        nodes = raw_nodes(model.graph)
+        self.types: dict[str, TypedShape] = infer_shapes(model, batch, nodes)
+        self.constants: set[str] = {w.name for w in model.graph.initializer}
         self._graph = model.graph
         self.outputs: set[str] = {o.name for o in model.graph.output}
         self.nodes: list[Node] = []
@@ -80,20 +85,19 @@ class Walk:
         self.kernels: list[KernelWork] = []
         self.unsupported: dict[str, None] = {}
         self._copies: set[tuple[str, str]] = set()
-        for proto in model.graph.node:
-            self._add(proto)
-        for node in self.nodes:
-            self._find_quantized(node)
+        for node in nodes:
+            self._add(node)
+        for taken in self.nodes:
+            self._find_quantized(taken)
 
-    def _add(self, proto: onnx.NodeProto) -> None:
+    def _add(self, raw: RawNode) -> None:
         """Take a node in, unless it is constant: that ONNX Runtime computes once, on loading."""
-        inputs, outputs, op = list(proto.input), list(proto.output), proto.op_type
-        named = [name for name in inputs if name]
+        op, inputs, outputs, proto = raw
+        named = [name for name in inputs if name] if "" in inputs else inputs
         if op == "Constant" or (named and self.constants.issuperset(named)):
             self.constants.update(outputs)
             return
-        node = Node(len(self.nodes), op, proto.name or outputs[0], inputs, outputs, proto)
-        node.ends = list(node.outputs)
+        node = Node(len(self.nodes), op, inputs, outputs, proto, list(outputs))
         self.nodes.append(node)
         if op in ("Resize", "Reshape") or not self.vague.isdisjoint(named):
             self.vague.update(node.outputs)
@@ -166,7 +170,7 @@ class Walk:
         return self.types[value].shape
 
     def kilobytes(self, *values: str) -> float:
-        return sum(self.types[value].size_bytes for value in values) / 1024
+        return sum([self.types[value].size_bytes for value in values]) / 1024
 
     def layout(self, value: str) -> str:
         return self.layouts.get(value, PLAIN)
@@ -215,11 +219,16 @@ class Walk:
 
     def elements(self, node: Node) -> int:
         """The values that a node computes."""
-        return sum(self.types[name].elements for name in node.outputs)
+        return sum([self.types[name].elements for name in node.outputs])
 
     def emit(
         self, name: str, kind: str, work: Mapping[str, float], *, dims: Iterable[float], macs: int = 0, calls: int = 1
     ) -> None:
         """Add a kernel that ONNX Runtime starts `calls` times, with its amounts of `work` that are not 0."""
-        features = {"calls": float(calls), **{name: amount for name, amount in work.items() if amount}}
-        self.kernels.append(KernelWork(name, kind, macs, features, tuple(max(float(d), 1e-3) for d in dims)))
+        features = {"calls": float(calls)}
+        for feature, amount in work.items():
+            if amount:
+                features[feature] = amount
+        self.kernels.append(
+            KernelWork(name, kind, macs, features, tuple([float(d) if d > 1e-3 else 1e-3 for d in dims]))
+        )
