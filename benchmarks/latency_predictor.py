@@ -1,9 +1,11 @@
 """How well latencies are predicted on this CPU, against measuring twice and against the simple ways.
 
-    python benchmarks/latency_predictor.py [--minutes 8] [--networks 200] [--threads 1] [--json]
+    python benchmarks/latency_predictor.py [--minutes 8] [--networks 200] [--threads 1] [--profiles search any] [--json]
 
 Calibrates from nothing, then predicts and measures unseen random candidates of the mobilenet space, spread evenly over
-latency (float and int8; unpruned, pruned, low-rank; each attention), and torchvision families at 96 to 224 px. The
+latency (float and int8; unpruned, pruned, low-rank; each attention). It does so for each way to calibrate: `search`, as
+a search of images of 3 x 32 x 32 values does it (`nas-edge calibrate --data cifar10:...`), and `any`, for networks of
+any family and size (`nas-edge calibrate`), which is held against torchvision's families at 96 to 224 px too. The
 ceiling is how well a second measurement, in other processes, agrees with the first. Prints one JSON object.
 """
 
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +36,7 @@ from benchmarks.support.simple_predictors import simple_predictors
 from benchmarks.support.torchvision_families import write_families
 from nas_edge.config import make_config
 from nas_edge.engine.calibration import any_candidates, calibrated
-from nas_edge.engine.candidates import RandomCandidates, with_probes
+from nas_edge.engine.candidates import CALIBRATION_SEED, RandomCandidates, noise_images, with_probes
 from nas_edge.engine.progress import Progress
 from nas_edge.errors import InvalidCandidate
 from nas_edge.latency.graph import kernels_of, load_graph, total_macs
@@ -44,6 +47,8 @@ from nas_edge.records import Prediction
 TEST_SEED = 7_000_003
 POOL = 2.5  # candidates made for each that is kept
 BINS = 20
+SEARCH, ANY = "search", "any"
+SIDE = 32  # of the images that the search is for
 CLEARLY = 0.10  # two candidates differ clearly
 
 
@@ -105,12 +110,12 @@ def is_int8(model: onnx.ModelProto) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--minutes", type=float, default=8.0, help="of each calibration")
     parser.add_argument("--networks", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=1.5, help="to measure one network")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--no-families", action="store_true")
-    parser.add_argument("--no-simple", action="store_true")
+    parser.add_argument("--profiles", nargs="+", choices=(SEARCH, ANY), default=[SEARCH, ANY])
+    parser.add_argument("--no-simple", action="store_true", help="leave out the simple ways, which take as long again")
     parser.add_argument("--keep", type=Path, help="a folder for the models and what was measured")
     parser.add_argument("--json", action="store_true", help="the default; there is no other output")
     arguments = parser.parse_args()
@@ -121,24 +126,42 @@ def main() -> None:
 
 
 def run(arguments: argparse.Namespace, root: Path) -> dict[str, Any]:
-    for name in ("calibration", "candidates", "families"):
-        (root / name).mkdir(parents=True, exist_ok=True)
     config = make_config(None, {"target": f"local?threads={arguments.threads}"})
     registry = load_plugins()
-    training = any_candidates(config, registry)
+    training, unseen = (any_candidates(config, registry, seed) for seed in (CALIBRATION_SEED, TEST_SEED))
+    result: dict[str, Any] = {
+        "benchmark": "latency_predictor",
+        "cpu": training.target.fingerprint()["cpu"],
+        "threads": arguments.threads,
+    }
+    for name in arguments.profiles:
+        data = noise_images(SIDE, 3, 10, 0) if name == SEARCH else None
+        known, new = (replace(candidates, data=data) for candidates in (training, unseen))
+        result[name] = _profile_figures(known, new, arguments, root / name)
+    result["reached"] = {name: _reached(result[name], arguments.threads) for name in arguments.profiles}
+    return result
+
+
+def _profile_figures(
+    training: RandomCandidates, unseen: RandomCandidates, arguments: argparse.Namespace, root: Path
+) -> dict[str, Any]:
+    """One calibration, and how it predicts candidates and, if it is for any network, families."""
+    for name in ("calibration", "candidates", "families"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    of_any_size = training.data is None
     seen: list[tuple[Path, float]] = []
     start = time.monotonic()
     profile = calibrated(
         training.target,
-        partial(_stored, partial(with_probes, training), root / "calibration"),
+        partial(_stored, partial(with_probes, training) if of_any_size else training, root / "calibration"),
         training.domain,
         60 * arguments.minutes,
         Log(),
         record=lambda path, ms: seen.append((path, ms)),
     )
     took_s = time.monotonic() - start
-    paths = spread_candidates(any_candidates(config, registry, TEST_SEED), arguments.networks, root / "candidates")
-    families = [] if arguments.no_families else write_families(root / "families")
+    paths = spread_candidates(unseen, arguments.networks, root / "candidates")
+    families = write_families(root / "families") if of_any_size else []
     both = [*paths, *families]
     measured, again = (_measure(training, both, arguments.seconds) for _ in range(2))
     models = [load_graph(path) for path in both]
@@ -147,12 +170,10 @@ def run(arguments: argparse.Namespace, root: Path) -> dict[str, Any]:
         kept = {"seen": seen, "paths": both, "measured": measured, "again": again, "profile": profile.to_json()}
         (root / "kept.pickle").write_bytes(pickle.dumps(kept))
     count = len(paths)
-    int8 = [i for i in range(count) if is_int8(models[i])]
+    kinds = {"int8": [i for i in range(count) if is_int8(models[i])]}
+    kinds["float"] = [i for i in range(count) if i not in kinds["int8"]]
     ms = [p.ms for p in predictions]
     result = {
-        "benchmark": "latency_predictor",
-        "cpu": training.target.fingerprint()["cpu"],
-        "threads": arguments.threads,
         "calibration": {"models": len(seen), "seconds": round(took_s, 1), **profile.summary()["error"]},
         "latency_ms": [round(min(measured[:count]), 4), round(max(measured[:count]), 4)],
         "prediction_ms": round(predict_ms, 2),
@@ -163,16 +184,16 @@ def run(arguments: argparse.Namespace, root: Path) -> dict[str, Any]:
         ),
         "candidates": figures(ms[:count], measured[:count]),
         "ceiling": figures(again[:count], measured[:count]),
-        "int8": figures([ms[i] for i in int8], [measured[i] for i in int8]),
-        "int8_ceiling": figures([again[i] for i in int8], [measured[i] for i in int8]),
     }
+    for kind, places in kinds.items():
+        result[kind] = figures([ms[i] for i in places], [measured[i] for i in places])
+        result[f"{kind}_ceiling"] = figures([again[i] for i in places], [measured[i] for i in places])
     if families:
         result["families"] = _families(families, predictions[count:], measured[count:], again[count:])
     if not arguments.no_simple:
         works = [kernels_of(model) for model in models[:count]]
         simple = simple_predictors(seen, 60 * arguments.minutes, arguments.threads)
         result["simple"] = {name: figures(predict(paths, works), measured[:count]) for name, predict in simple.items()}
-    result["reached"] = _reached(result)
     return result
 
 
@@ -220,11 +241,11 @@ def _families(
     }
 
 
-def _reached(result: dict[str, Any]) -> dict[str, bool]:
+def _reached(result: dict[str, Any], threads: int) -> dict[str, bool]:
     """The goals, as shares of the ceiling where that is what limits."""
     own, ceiling, int8, int8_ceiling = (result[k] for k in ("candidates", "ceiling", "int8", "int8_ceiling"))
     w5, w10 = "within_5_percent", "within_10_percent"
-    if result["threads"] > 1:
+    if threads > 1:
         return {"kendall_tau": own["kendall_tau"] >= 0.93}
     goals = {
         "within_5_percent": own[w5] >= 0.92 * ceiling[w5],

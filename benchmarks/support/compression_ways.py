@@ -1,0 +1,189 @@
+"""Ways to compress a trained network: single techniques by the tools that people use for them, and `compress`."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import torch_pruning
+from torch import nn
+
+import nas_edge
+from benchmarks.support.baseline_training import Setting
+from benchmarks.support.baselines import mobilenet_v2
+from nas_edge.contracts import Objective
+from nas_edge.engine.finish import published_model
+from nas_edge.engine.progress import Progress
+
+COMPRESS = "nas-edge compress"
+RATIOS = (0.25, 0.5, 0.65)  # of the channels
+WIDTHS = (0.75, 0.5, 0.35)
+RECOVERY_RATE, STUDENT_RATE = 1e-3, 3e-3
+TEMPERATURE, TEACHER_SHARE = 4.0, 0.9  # as Hinton et al. 2015 and most who followed
+CALIBRATION_IMAGES = 512
+# What a user asks of `compress`, one study each, and the share of the images that each may spend.
+ASKED = {
+    "2.4 times as fast at a loss of 0.35 points": {"max_drop": 0.35, "min_speedup": 2.4},
+    "90 % smaller at 1 point": {"max_drop": 1.0, "min_size_reduction": 90.0},
+}
+TRIALS = 24
+FINAL_BUDGET = 5.0  # of the one that is trained for longer at the end, in those of a candidate
+
+
+@dataclass(frozen=True)
+class Model:
+    """An ONNX file, the way and seed that made it, and the goal that `compress` ships it for, if any."""
+
+    way: str
+    name: str
+    seed: int
+    path: Path
+    chosen_for: str | None = None
+
+
+Way = Callable[[Setting, nn.Module, int, int], list[Model]]
+
+
+def quantize_static(setting: Setting, network: nn.Module, seed: int, images: int) -> list[Model]:
+    """ONNX Runtime's own static quantization after its own preparation: per tensor, its default, and per channel."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType
+    from onnxruntime.quantization import quantize_static as quantize
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            train = setting.images.train.images
+            chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:CALIBRATION_IMAGES]
+            self.images: Iterator[dict[str, object]] = iter(
+                [{"input": (train[i : i + 1].float() / 255).numpy()} for i in chosen.tolist()]
+            )
+
+        def get_next(self) -> dict[str, object] | None:
+            return next(self.images, None)
+
+    made = []
+    folder = _folder(setting, "quantize_static", seed)
+    for name, per_channel in (("per tensor", False), ("per channel", True)):
+        path = folder / f"{name.replace(' ', '_')}.onnx"
+        if not path.exists():
+            prepared = folder / "prepared.onnx"
+            quant_pre_process(str(setting.folder / "baseline.onnx"), str(prepared), skip_symbolic_shape=True)
+            quantize(
+                prepared,
+                path,
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=per_channel,
+                weight_type=QuantType.QInt8,
+                activation_type=QuantType.QUInt8,
+            )
+            prepared.unlink()
+        made.append(Model("quantize_static", name, seed, path))
+    return made
+
+
+def prune(setting: Setting, network: nn.Module, seed: int, images: int) -> list[Model]:
+    """torch-pruning: groups of channels by their weights' L2 norm, the same share in each layer, then training."""
+    example = setting.images.validation.images[:1].float() / 255
+    made = []
+    for ratio in RATIOS:
+        path = _folder(setting, "torch_pruning", seed) / f"ratio_{ratio}.onnx"
+        if not path.exists():
+            model = copy.deepcopy(network).train()
+            pruner = torch_pruning.pruner.MagnitudePruner(
+                model,
+                example,
+                importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+                pruning_ratio=ratio,
+                ignored_layers=[m for m in model.modules() if isinstance(m, nn.Linear)],
+                round_to=8,
+            )
+            pruner.step()
+            _train(setting, model, seed, images // len(RATIOS), RECOVERY_RATE, path)
+        made.append(Model("torch_pruning", f"ratio {ratio}", seed, path))
+    return made
+
+
+def distill(setting: Setting, network: nn.Module, seed: int, images: int) -> list[Model]:
+    """Smaller networks of the same family, trained from nothing on the baseline's softened outputs."""
+    made = []
+    for width in WIDTHS:
+        path = _folder(setting, "distillation", seed) / f"width_{width}.onnx"
+        if not path.exists():
+            torch.manual_seed(seed)
+            student = mobilenet_v2(setting.images.channels, len(setting.images.classes), width=width)
+            _train(setting, student, seed, images // len(WIDTHS), STUDENT_RATE, path, SoftTargets(network))
+        made.append(Model("distillation", f"width {width}", seed, path))
+    return made
+
+
+class SoftTargets(Objective):
+    """`T^2 KL(teacher / T || student / T)` (Hinton et al. 2015, section 2), with the labels' loss for the rest."""
+
+    def __init__(self, teacher: nn.Module) -> None:
+        self.teacher = teacher.eval()
+
+    def loss(self, inputs: torch.Tensor, labels: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            wanted = F.log_softmax(self.teacher(inputs) / TEMPERATURE, dim=1)
+        found = F.log_softmax(outputs / TEMPERATURE, dim=1)
+        soft = F.kl_div(found, wanted, log_target=True, reduction="batchmean") * TEMPERATURE**2
+        # The trainer adds the labels' loss with weight 1, so the other has the odds.
+        return soft * TEACHER_SHARE / (1 - TEACHER_SHARE)
+
+
+def compress(setting: Setting, network: nn.Module, seed: int, images: int) -> list[Model]:
+    """One study for each goal; what it ships for it, and the rest of its front."""
+    made = []
+    for number, (goal, asked) in enumerate(ASKED.items()):
+        folder = _folder(setting, "compress", seed) / f"goal_{number}"
+        done = folder / "models.json"
+        if not done.exists():
+            found = nas_edge.compress(
+                setting.reference,
+                data=setting.data,
+                trials=TRIALS,
+                seed=seed,
+                out=str(folder),
+                train={"samples": round(images / len(ASKED) / (TRIALS + FINAL_BUDGET)), "final_budget": FINAL_BUDGET},
+                progress=Log(),
+                **asked,
+            )
+            front = {t.number for t in found.stored.front()} | {found.best.number}
+            files = {number: str(published_model(found.stored, number)) for number in sorted(front)}
+            done.write_text(json.dumps({"best": found.best.number, "met": found.met, "files": files}))
+        stored = json.loads(done.read_text())
+        for trial, file in stored["files"].items():
+            chosen = goal if int(trial) == stored["best"] else None
+            made.append(Model(COMPRESS, f"{goal}: trial {trial}", seed, Path(file), chosen))
+    return made
+
+
+class Log(Progress):
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    warn = say
+
+
+def _train(
+    setting: Setting, model: nn.Module, seed: int, images: int, rate: float, path: Path, *objectives: Objective
+) -> None:
+    trained = setting.trainer(seed, rate).fit(model, samples=images, objectives=objectives)
+    setting.save(trained, path)
+
+
+def _folder(setting: Setting, way: str, seed: int) -> Path:
+    folder = setting.folder / f"seed_{seed}" / way
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+SINGLE: tuple[str, ...] = ("quantize_static", "torch_pruning", "distillation")
+WAYS: dict[str, Way] = dict(zip(SINGLE, (quantize_static, prune, distill), strict=True))
