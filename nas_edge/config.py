@@ -21,7 +21,7 @@ DEFAULT_MOST_SAMPLES = 30_000
 OBJECTIVES = ("accuracy", "latency_ms", "size_bytes")
 # A search weighs accuracy against latency itself, so the gate only takes back what wrecks a network: 5 points are three
 # standard errors of the difference of two accuracies near 95 % on 350 images.
-MAX_DROP = 0.05
+MAX_DROP = 5.0
 LARGEST = "largest"
 
 
@@ -84,7 +84,7 @@ class StudyConfig(BaseModel):
     set: dict[str, Any] = Field(default={}, description="decisions by name, fixed or narrowed to several values")
     gate: bool = Field(True, description="undo what makes a candidate neither faster nor smaller, or costs too much")
     max_drop: float = Field(
-        MAX_DROP, ge=0, le=1, description="accuracy, as a fraction, that one step may cost with the gate on"
+        MAX_DROP, ge=0, le=100, description="accuracy, in points, that one step may cost with the gate on"
     )
     teacher: str = Field(LARGEST, description="largest of the space, torchvision:NAME[:WEIGHTS] or module:function")
     sampler: str = "nsga2"

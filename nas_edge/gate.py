@@ -34,7 +34,7 @@ class Gate:
     """`max_drop` is the accuracy, as a fraction, that one step may cost; `min_gain` the share by which a file must be
     faster or smaller."""
 
-    max_drop: float = MAX_DROP
+    max_drop: float = MAX_DROP / 100
     min_gain: float = MIN_GAIN
 
     def useless(self, effect: Effect) -> str | None:

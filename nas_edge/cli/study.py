@@ -51,7 +51,7 @@ def search(
         typer.Option("--gate/--no-gate", help="Undo steps that gain nothing or cost too much; on by default."),
     ] = None,
     max_drop: Annotated[
-        float | None, typer.Option(help="Accuracy, as a fraction, that one step may cost; 0.05 by default.")
+        float | None, typer.Option(help="Points of accuracy that one step may cost; 5 by default.")
     ] = None,
     sampler: Annotated[str | None, typer.Option(help="nsga2, tpe or random; see `nas-edge plugins`.")] = None,
     storage: StorageOption = None,

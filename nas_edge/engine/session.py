@@ -114,7 +114,7 @@ class Session:
             return None
         goals = self.config.goals
         if goals is None or goals.max_drop is None:
-            return Gate(self.config.max_drop)
+            return Gate(self.config.max_drop / 100)
         return Gate(goals.max_drop / 100 + chance_drop(len(self.data.validation)))
 
     @property

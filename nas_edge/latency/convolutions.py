@@ -100,7 +100,9 @@ class _Shape:
 
     def blocked(self, direct: bool) -> dict[str, float]:
         depthwise = self.kind == "depthwise"
-        sets = -(-up(self.filters) // (BLOCK * SET)) if not depthwise else up(self.filters) // BLOCK
+        groups = self.channels // self.inner if self.kind == "grouped" else 1
+        blocks = up(self.filters // groups) // BLOCK  # of one group, whose sets hold no filters of others
+        sets = blocks if depthwise else groups * -(-blocks // SET)
         # In a depthwise convolution a padded channel costs once, in a dense one against every other.
         inner = 1 if depthwise else self.inner if direct or self.kind == "grouped" else up(self.inner)
         computed = self.pixels * up(self.filters) * inner * self.taps * self.rows_inside / self.height / 1e6
@@ -117,9 +119,9 @@ class _Shape:
         }
         if single:
             work["mega_border_macs"] = computed * rows * single / self.pixels
-        if not depthwise and (last := up(self.filters) // BLOCK % SET):
+        if not depthwise and (last := blocks % SET):
             # A set with fewer blocks has fewer sums under way at once.
-            work[f"mega_macs_of_{last}_blocks"] = computed * last / (up(self.filters) // BLOCK)
+            work[f"mega_macs_of_{last}_blocks"] = computed * last / blocks
         if depthwise or direct:
             work["kilo_row_taps"] = rows * sets * self.taps * self.rows_inside / self.height / 1e3
         return work

@@ -47,6 +47,7 @@ class Spreads:
 # From many exact measurements to few rough ones.
 CHOICES = (
     Spreads(prices=0.3, shapes=0.3, network=0.1, noise=0.02),
+    Spreads(prices=0.3, shapes=0.3, network=0.3, noise=0.02),
     Spreads(prices=0.1, shapes=0.3, network=0.1, noise=0.03),
     Spreads(prices=0.03, shapes=0.05, network=0.1, noise=0.03),
 )
@@ -63,26 +64,29 @@ def fit(
     Each error is of a model fitted without that network, with the prior spreads that predict such networks best.
     `earlier` is the model of a similar device: prices are shrunk towards its own, times how much slower this one is,
     and its shape corrections are kept where the networks say nothing else. Without one, the model of single nodes
-    (`node_model`) serves the same, where `nodes` holds those that were timed of each network.
+    (`node_model`) serves the same, where `nodes` holds those that were timed of each network and that predicts better.
     """
     measured = np.asarray(latency_ms, dtype=float)
     fold = np.random.default_rng(0).permutation(len(works)) % FOLDS
-    errors = np.zeros((len(CHOICES), len(works)))
+    errors: dict[tuple[int, Spreads], Array] = {}
     for held in range(FOLDS):
         kept, left = np.flatnonzero(fold != held).tolist(), np.flatnonzero(fold == held).tolist()
-        prior = earlier or _of_nodes([nodes[i] for i in kept if nodes])
-        fitted = _Fit([works[i] for i in kept], measured[kept], prior)
-        for row, spreads in zip(errors, CHOICES, strict=True):
-            model = fitted.model(spreads)
-            row[left] = [model.latency_ms(works[i]) / measured[i] - 1 for i in left]
-    best = int(np.argmin(np.minimum(np.abs(errors), MOST_LOSS).mean(axis=1)))
-    return _Fit(works, measured, earlier or _of_nodes(nodes)).model(CHOICES[best]), errors[best]
+        for number, prior in enumerate(_priors(earlier, [nodes[i] for i in kept if nodes])):
+            fitted = _Fit([works[i] for i in kept], measured[kept], prior)
+            for spreads in CHOICES:
+                model = fitted.model(spreads)
+                row = errors.setdefault((number, spreads), np.zeros(len(works)))
+                row[left] = [model.latency_ms(works[i]) / measured[i] - 1 for i in left]
+    number, spreads = min(errors, key=lambda way: float(np.minimum(np.abs(errors[way]), MOST_LOSS).mean()))
+    fitted = _Fit(works, measured, _priors(earlier, nodes)[number])
+    return fitted.model(spreads), errors[number, spreads]
 
 
-def _of_nodes(nodes: Sequence[Sequence[Observation]]) -> LatencyModel | None:
-    """The model of single nodes; None where too few were timed."""
-    model = node_model(observation for network in nodes for observation in network)
-    return model if model.prices else None
+def _priors(earlier: LatencyModel | None, nodes: Sequence[Sequence[Observation]]) -> Sequence[LatencyModel | None]:
+    """The models to start from: `earlier`; without it nothing, or the model of the nodes that were timed."""
+    if earlier is not None:
+        return [earlier]
+    return [None, node_model(observation for network in nodes for observation in network)] if any(nodes) else [None]
 
 
 class _Fit:

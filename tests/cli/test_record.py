@@ -141,10 +141,10 @@ def test_without_the_gate_nothing_is_undone(registry: Registry, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("flags", "found"),
     [
-        ([], {"gate": True, "max_drop": 0.05, "set": {}}),
+        ([], {"gate": True, "max_drop": 5.0, "set": {}}),
         (["--no-gate"], {"gate": False}),
-        (["--max-drop", "0.2", "--set", "prune.ratio=0.3", "--set", "prune.scope=global,layer"],
-         {"max_drop": 0.2, "set": {"prune.ratio": 0.3, "prune.scope": ["global", "layer"]}}),
+        (["--max-drop", "20", "--set", "prune.ratio=0.3", "--set", "prune.scope=global,layer"],
+         {"max_drop": 20.0, "set": {"prune.ratio": 0.3, "prune.scope": ["global", "layer"]}}),
     ],
 )  # fmt: skip
 def test_the_flags_reach_the_study(

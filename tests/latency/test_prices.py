@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 
 from nas_edge.latency import prices
+from nas_edge.latency.graph import Work
 from nas_edge.latency.model import LatencyModel
 from nas_edge.latency.networks import Networks
 from nas_edge.latency.prices import fit_prices
+from nas_edge.latency.walk import KernelWork
 
 from .synthetic import PRICES, Device, kernel, networks
 
 
 def test_known_prices_are_recovered_from_exact_totals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prices, "SHRINKAGE", 1e-10)
+    monkeypatch.setattr(prices, "NOISE", 1e-7)
     found = Networks(networks(150))
     fitted = fit_prices(found, Device().latency_ms(found.works))
     assert fitted[0] == pytest.approx(0.02, rel=0.01)
@@ -91,3 +93,21 @@ def test_what_the_earlier_device_never_priced_starts_from_the_roofline() -> None
     fitted = found.by_name(fit_prices(found, Device().latency_ms(found.works), earlier))
     assert fitted["reorder.plain"]["kilobytes"] == pytest.approx(1e-4, rel=0.2)
     assert fitted["pointwise"] == pytest.approx(dict(PRICES["pointwise"]), rel=0.2, abs=1e-5)
+
+
+def test_work_that_networks_hold_little_of_does_not_pay_for_what_others_miss() -> None:
+    """Where networks with a gate are 10 % slower than their kernels say, the gate's few bytes are not to cost that."""
+    works = [
+        Work(
+            (*work.kernels, KernelWork("gate", "gate", 0, {"gate_kilobytes": 1.0}, (1.0,))) if i % 2 else work.kernels,
+            (),
+        )
+        for i, work in enumerate(networks(120))
+    ]
+    earlier = LatencyModel(0.02, {**PRICES, "gate": {"gate_kilobytes": 1e-4}})
+    device = Device(prices={**PRICES, "gate": {"gate_kilobytes": 1e-4}})
+    slower = np.array([1.1 if i % 2 else 1.0 for i in range(120)])
+    found = Networks(works)
+    fitted = found.by_name(fit_prices(found, device.latency_ms(works) * slower, earlier))
+    assert fitted["gate"]["gate_kilobytes"] < 3e-4
+    assert fitted["pointwise"]["mega_macs"] == pytest.approx(PRICES["pointwise"]["mega_macs"], rel=0.15)
