@@ -67,7 +67,7 @@ class Making:
         objectives: Sequence[Objective] = (),
     ) -> nn.Module:
         """Train, and count what it changes towards the techniques among `steps` that act on the network meanwhile."""
-        start = time.perf_counter()
+        start, said = time.perf_counter(), len(self.context.notes)
         with timed(self.candidate, "train"):
             model = last.trainer.fit(model, samples=last.samples, objectives=objectives)
         seconds = time.perf_counter() - start
@@ -75,7 +75,8 @@ class Making:
         for step in steps:
             if step.reshapes and step.last_stage != "structure":
                 self._effect(step).add(before, after)
-        self._record(TRAINING, last.stage, seconds, before, after, (f"{last.samples:,} images",))
+        notes = (f"{last.samples:,} images", *self.context.notes[said:])
+        self._record(TRAINING, last.stage, seconds, before, after, notes)
         self.look = before.then(after)
         return model
 
