@@ -30,7 +30,7 @@ from nas_edge.latency.shares import CONSTANT, condensed
 
 SMALLEST_PART = 0.005  # of a network's time: how far a price near 0 may move
 FOLDS = 5
-OUTLIER = 3.0  # standard errors
+OUTLIER = 4.5  # standard errors: what few networks have in common is no outlier
 MOST_LOSS = 0.15  # of one network: no single one decides
 
 
