@@ -14,7 +14,7 @@ STEM, HEAD = 16, 640
 ROUND = 8
 
 
-def mobilenet_v2(in_channels: int, num_classes: int, *, width: float = 1.0, stem_stride: int = 1) -> nn.Module:
+def mobilenet_v2(in_channels: int, num_classes: int, *, width: float = 1.0) -> nn.Module:
     """Images `[batch, in_channels, side, side]` in 0..1 to logits; `width` multiplies all channels but the head's."""
     nas_edge.import_torchvision()
     from torchvision.models.mobilenetv2 import InvertedResidual
@@ -24,7 +24,7 @@ def mobilenet_v2(in_channels: int, num_classes: int, *, width: float = 1.0, stem
         return max(ROUND, round(width * channels / ROUND) * ROUND)
 
     conv = partial(Conv2dNormActivation, activation_layer=nn.ReLU6)
-    layers: list[nn.Module] = [nn.BatchNorm2d(in_channels), conv(in_channels, wide(STEM), stride=stem_stride)]
+    layers: list[nn.Module] = [conv(in_channels, wide(STEM))]
     channels = wide(STEM)
     for expansion, filters, blocks, stride in STAGES:
         for block in range(blocks):
