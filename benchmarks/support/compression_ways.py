@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,11 @@ from torch import nn
 import nas_edge
 from benchmarks.support.baseline_training import Setting
 from benchmarks.support.baselines import mobilenet_v2
+from benchmarks.support.torchvision_families import prepared_int8
 from nas_edge.contracts import Objective
 from nas_edge.engine.finish import published_model
 from nas_edge.engine.progress import Progress
+from nas_edge.export import save_model
 
 COMPRESS = "nas-edge compress"
 RATIOS = (0.25, 0.5, 0.65)  # of the channels
@@ -52,38 +54,14 @@ Way = Callable[[Setting, nn.Module, int, int], list[Model]]
 
 def quantize_static(setting: Setting, network: nn.Module, seed: int, images: int) -> list[Model]:
     """ONNX Runtime's own static quantization after its own preparation: per tensor, its default, and per channel."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType
-    from onnxruntime.quantization import quantize_static as quantize
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            train = setting.images.train.images
-            chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:CALIBRATION_IMAGES]
-            self.images: Iterator[dict[str, object]] = iter(
-                [{"input": (train[i : i + 1].float() / 255).numpy()} for i in chosen.tolist()]
-            )
-
-        def get_next(self) -> dict[str, object] | None:
-            return next(self.images, None)
-
+    train, generator = setting.images.train.images, torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(train), generator=generator)[:CALIBRATION_IMAGES]
+    calibration = [(train[i : i + 1].float() / 255).numpy() for i in chosen.tolist()]
     made = []
-    folder = _folder(setting, "quantize_static", seed)
     for name, per_channel in (("per tensor", False), ("per channel", True)):
-        path = folder / f"{name.replace(' ', '_')}.onnx"
+        path = _folder(setting, "quantize_static", seed) / f"{name.replace(' ', '_')}.onnx"
         if not path.exists():
-            prepared = folder / "prepared.onnx"
-            quant_pre_process(str(setting.folder / "baseline.onnx"), str(prepared), skip_symbolic_shape=True)
-            quantize(
-                prepared,
-                path,
-                Reader(),
-                quant_format=QuantFormat.QDQ,
-                per_channel=per_channel,
-                weight_type=QuantType.QInt8,
-                activation_type=QuantType.QUInt8,
-            )
-            prepared.unlink()
+            save_model(prepared_int8(setting.folder / "baseline.onnx", calibration, per_channel=per_channel), path)
         made.append(Model("quantize_static", name, seed, path))
     return made
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 
@@ -49,11 +51,17 @@ def _vary(model: torch.nn.Module) -> None:
 
 
 def _int8(plain: Path, side: int) -> onnx.ModelProto:
+    generator = np.random.default_rng(0)
+    return prepared_int8(plain, [generator.random((1, 3, side, side), dtype=np.float32) for _ in range(IMAGES)])
+
+
+def prepared_int8(
+    plain: Path, images: Sequence[npt.NDArray[np.float32]], *, per_channel: bool = True
+) -> onnx.ModelProto:
+    """Static int8 by ONNX Runtime's own tool, after its own preparation of the file."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    generator = np.random.default_rng(0)
-    images = [generator.random((1, 3, side, side), dtype=np.float32) for _ in range(IMAGES)]
     with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
-        return static_int8(onnx.load(prepared), images)
+        return static_int8(onnx.load(prepared), images, per_channel=per_channel)

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas_edge.cli.inspect import JsonFlag
-from nas_edge.cli.study import OutOption, StorageOption, TimeoutOption, names_of, resume_command
+from nas_edge.cli.study import (
+    ChoicesOption,
+    DataOption,
+    GateOption,
+    OutOption,
+    SeedOption,
+    StorageOption,
+    TargetOption,
+    TimeoutOption,
+    TrainImagesOption,
+    names_of,
+    resume_command,
+)
 
 if TYPE_CHECKING:
     from nas_edge.config import StudyConfig
@@ -17,8 +29,8 @@ def compress(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="torchvision:NAME[:WEIGHTS.pt] or module:function[:WEIGHTS.pt].")
     ],
-    data: Annotated[str | None, typer.Option(help="digits, fashion-mnist:ROOT, cifar10:ROOT or folder:PATH.")] = None,
-    target: Annotated[str | None, typer.Option(help="Device; local, or local?threads=2.")] = None,
+    data: DataOption = None,
+    target: TargetOption = None,
     max_drop: Annotated[
         float | None, typer.Option(help="Goal: lose at most so many points of accuracy; 0.5 by default.")
     ] = None,
@@ -30,25 +42,17 @@ def compress(
     trials: Annotated[int | None, typer.Option(help="At most so many candidates; 40 for a new study.")] = None,
     timeout: TimeoutOption = None,
     techniques: Annotated[str | None, typer.Option(help="Those to search over, comma-separated.")] = None,
-    choices: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="NAME=VALUE", help="Fix a decision, or narrow it to several: prune.criterion=l1,l2."
-        ),
-    ] = None,
-    gate: Annotated[
-        bool | None,
-        typer.Option("--gate/--no-gate", help="Undo steps that gain nothing or cost too much; on by default."),
-    ] = None,
+    choices: ChoicesOption = None,
+    gate: GateOption = None,
     teacher: Annotated[
         str | None, typer.Option(help="Who distillation learns from; by default the model as it was given.")
     ] = None,
     sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random; see `nas-edge plugins`.")] = None,
     storage: StorageOption = None,
     study: Annotated[str | None, typer.Option(help="The study's name; by default those of model and data.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the splits, the sampler and the training.")] = None,
+    seed: SeedOption = None,
     out: OutOption = None,
-    train_images: Annotated[int | None, typer.Option(help="Use only so many training images.")] = None,
+    train_images: TrainImagesOption = None,
     samples: Annotated[int | None, typer.Option(help="Images that one candidate's recovery training sees.")] = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -18,6 +18,18 @@ StorageOption = Annotated[str | None, typer.Option(help="Database URL; by defaul
 OutOption = Annotated[str | None, typer.Option(help="Folder of the study's files; by default runs/NAME.")]
 TrialsOption = Annotated[int | None, typer.Option(help="Evaluated candidates in all; 40 for a new study.")]
 TimeoutOption = Annotated[float | None, typer.Option(help="Stop asking for new candidates after so many seconds.")]
+DataOption = Annotated[str | None, typer.Option(help="digits, fashion-mnist:ROOT, cifar10:ROOT or folder:PATH.")]
+TargetOption = Annotated[str | None, typer.Option(help="Device; local, or local?threads=2.")]
+ChoicesOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Fix a decision, or narrow it to several: prune.criterion=l1,l2."),
+]
+GateOption = Annotated[
+    bool | None,
+    typer.Option("--gate/--no-gate", help="Undo steps that gain nothing or cost too much; on by default."),
+]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of the splits, the sampler and the training.")]
+TrainImagesOption = Annotated[int | None, typer.Option(help="Use only so many training images.")]
 WorkersOption = Annotated[int | None, typer.Option(help="Processes on this machine; 1 for a new study.")]
 
 
@@ -25,9 +37,9 @@ def search(
     file: Annotated[
         Path | None, typer.Argument(metavar="[STUDY.toml]", help="A study file; flags override it.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="digits, fashion-mnist:ROOT, cifar10:ROOT or folder:PATH.")] = None,
+    data: DataOption = None,
     space: Annotated[str | None, typer.Option(help="Search space; see `nas-edge spaces`.")] = None,
-    target: Annotated[str | None, typer.Option(help="Device; local, or local?threads=2.")] = None,
+    target: TargetOption = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the target: short for local?threads=N.")] = None,
     trials: TrialsOption = None,
     timeout: TimeoutOption = None,
@@ -40,16 +52,8 @@ def search(
         str | None,
         typer.Option(help="Students learn from: largest, torchvision:NAME[:WEIGHTS] or module:function."),
     ] = None,
-    choices: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="NAME=VALUE", help="Fix a decision, or narrow it to several: prune.criterion=l1,l2."
-        ),
-    ] = None,
-    gate: Annotated[
-        bool | None,
-        typer.Option("--gate/--no-gate", help="Undo steps that gain nothing or cost too much; on by default."),
-    ] = None,
+    choices: ChoicesOption = None,
+    gate: GateOption = None,
     max_drop: Annotated[
         float | None, typer.Option(help="Points of accuracy that one step may cost; 5 by default.")
     ] = None,
@@ -57,9 +61,9 @@ def search(
     storage: StorageOption = None,
     study: Annotated[str | None, typer.Option(help="The study's name; by default that of the data set.")] = None,
     workers: WorkersOption = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the splits, the sampler and the training.")] = None,
+    seed: SeedOption = None,
     out: OutOption = None,
-    train_images: Annotated[int | None, typer.Option(help="Use only so many training images.")] = None,
+    train_images: TrainImagesOption = None,
     samples: Annotated[int | None, typer.Option(help="Images that one candidate's training sees.")] = None,
     as_json: JsonFlag = False,
 ) -> None:

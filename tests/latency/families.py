@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
+
+from nas_edge.latency.static_int8 import static_int8
 
 from .networks import Network
 
@@ -173,30 +172,8 @@ FAMILIES: dict[str, Callable[[], onnx.ModelProto]] = {
 }
 
 
-class _Images:
-    def __init__(self, model: onnx.ModelProto) -> None:
-        shape = [dim.dim_value or 1 for dim in model.graph.input[0].type.tensor_type.shape.dim]
-        generator = np.random.default_rng(0)
-        self._left = iter([{"input": generator.random(shape, dtype=np.float32)} for _ in range(IMAGES)])
-
-    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
-        return next(self._left, None)
-
-
 def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
     """The network in static int8 as ONNX Runtime's own tool makes it: QDQ, a scale for each channel."""
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        onnx.save(model, source)
-        quantize_static(
-            source,
-            target,
-            _Images(model),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            activation_type=QuantType.QUInt8,
-        )
-        return onnx.load_model(target)
+    shape = [dim.dim_value or 1 for dim in model.graph.input[0].type.tensor_type.shape.dim]
+    generator = np.random.default_rng(0)
+    return static_int8(model, [generator.random(shape, dtype=np.float32) for _ in range(IMAGES)])
