@@ -12,11 +12,11 @@ from nas_edge.engine.calibration import calibrate_any
 from nas_edge.engine.compress import compress_config
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.run import run_search
-from nas_edge.engine.samplers import make_sampler
 from nas_edge.engine.session import Session
 from nas_edge.latency.profile import Profile
 from nas_edge.plugins import load_plugins
 from nas_edge.report.compression import Compression, run_compression
+from nas_edge.samplers.registered import make_sampler
 from nas_edge.store.study import StoredStudy, locate
 
 

@@ -59,7 +59,7 @@ def test_a_calibration_from_python(tiny: Registry) -> None:
     assert profile.error.median < 0.05  # the latency is linear in the size of the file
 
 
-@pytest.mark.parametrize("name", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("name", ["random", "tpe", "nsga2", "surrogate", "evolution", "reinforce"])
 def test_a_sampler_works_in_a_plain_optuna_study(name: str) -> None:
     """On two bowls whose Pareto set is the line between their centres, (0, 0) and (1, 1)."""
 

@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("plugins", "config", "goals"),
     ("data", "train", "export", "latency", "targets", "agent"),
     ("estimate", "figures", "gate", "steps", "making", "pipeline", "models", "evaluate"),
+    ("samplers",),
     ("store", "engine"),
     ("report", "testing"),
     ("api",),

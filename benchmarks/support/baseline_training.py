@@ -21,7 +21,7 @@ from nas_edge.export.onnx_file import save_model
 from nas_edge.plugins import load_plugins
 from nas_edge.train.trainer import ImageTrainer
 
-ROUND_EPOCHS = 6  # of one cosine of the learning rate
+FIRST_EPOCHS, ROUND_EPOCHS = 18, 6  # of one cosine of the learning rate: the first round's, and a later one's
 LEAST_GAIN = 0.001  # of validation accuracy by a round that is worth another one
 MAX_ROUNDS = 8
 FIRST_RATE, LATER_RATE = 3e-3, 1.5e-3
@@ -80,7 +80,8 @@ def trained_baseline(setting: Setting) -> Baseline:
     while not _has_settled(validation):
         start, images = time.monotonic(), setting.images
         trainer = setting.trainer(SEED + len(validation), LATER_RATE if validation else FIRST_RATE)
-        trained = trainer.fit(network, samples=ROUND_EPOCHS * len(images.train))
+        epochs = ROUND_EPOCHS if validation else FIRST_EPOCHS
+        trained = trainer.fit(network, samples=epochs * len(images.train))
         right = trainer.accuracy(trained, images.validation)
         setting.folder.mkdir(parents=True, exist_ok=True)
         if right > max(validation, default=0.0):

@@ -1,4 +1,7 @@
-"""MobileNetV2-style networks for small images (Sandler et al. 2018, table 2, with fewer strides), in widths."""
+"""MobileNetV2-style networks for small images, in widths: its blocks (Sandler et al. 2018, table 2), few and wide.
+
+Such a network is one that int8 pays for on a CPU: in a deep and narrow one a kernel's start costs more than its sums.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from torch import nn
 import nas_edge
 
 # expansion, channels, blocks, stride of the first
-STAGES = ((1, 16, 1, 1), (4, 24, 2, 2), (4, 32, 3, 2), (6, 64, 3, 2), (6, 96, 1, 1))
-STEM, HEAD = 16, 640
+STAGES = ((1, 32, 1, 1), (4, 64, 2, 1), (4, 96, 2, 2))
+STEM, STEM_STRIDE, HEAD = 32, 2, 384
 ROUND = 8
 
 
@@ -24,7 +27,7 @@ def mobilenet_v2(in_channels: int, num_classes: int, *, width: float = 1.0) -> n
         return max(ROUND, round(width * channels / ROUND) * ROUND)
 
     conv = partial(Conv2dNormActivation, activation_layer=nn.ReLU6)
-    layers: list[nn.Module] = [conv(in_channels, wide(STEM))]
+    layers: list[nn.Module] = [conv(in_channels, wide(STEM), stride=STEM_STRIDE)]
     channels = wide(STEM)
     for expansion, filters, blocks, stride in STAGES:
         for block in range(blocks):

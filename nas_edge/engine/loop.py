@@ -20,12 +20,12 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_edge.contracts import Candidate, Context
 from nas_edge.engine.progress import Point, Progress
 from nas_edge.engine.sample import suggest_spec
-from nas_edge.engine.samplers import make_sampler
 from nas_edge.engine.session import Session
 from nas_edge.engine.standing import asks_for_a_draft, constrain_goals, hopeless, is_given, mark_rejected
 from nas_edge.errors import InvalidCandidate, ModelError, NasEdgeError, UserError
 from nas_edge.evaluate import evaluate, make_draft
 from nas_edge.records import Evaluation
+from nas_edge.samplers.registered import make_sampler
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.database import make_folder
 from nas_edge.store.study import StoredStudy, begun

@@ -1,4 +1,8 @@
-"""The samplers that ship: Optuna's own. Each is made anew for a trial, so a resumed search needs no sampler state."""
+"""The samplers that ship, by name.
+
+Each is made anew for a trial and reads what it needs from the stored ones: a resumed search needs no sampler state, and
+many workers may use it. Neither Optuna nor scipy is imported before one is made: `nas-edge plugins` stays quick.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,27 @@ from nas_edge.plugins import Registry
 
 if TYPE_CHECKING:
     import optuna
+
+
+def surrogate(seed: int) -> optuna.samplers.BaseSampler:
+    """Bayesian optimisation of the hypervolume with Gaussian processes; never proposes what the study holds."""
+    from nas_edge.samplers.surrogate import SurrogateSampler
+
+    return SurrogateSampler(seed)
+
+
+def evolution(seed: int) -> optuna.samplers.BaseSampler:
+    """Aging evolution (Real et al., 2019) with tournaments by non-domination."""
+    from nas_edge.samplers.evolution import EvolutionSampler
+
+    return EvolutionSampler(seed)
+
+
+def reinforce(seed: int) -> optuna.samplers.BaseSampler:
+    """A policy for all trade-offs, learned by policy gradient (Williams, 1992)."""
+    from nas_edge.samplers.reinforce import ReinforceSampler
+
+    return ReinforceSampler(seed)
 
 
 def random(seed: int) -> optuna.samplers.BaseSampler:
@@ -38,6 +63,13 @@ def nsga2(seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.NSGAIISampler(seed=seed, population_size=16)
 
 
+def gp(seed: int) -> optuna.samplers.BaseSampler:
+    """Optuna's Gaussian processes with expected hypervolume improvement, over the parameters that all trials have."""
+    import optuna
+
+    return optuna.samplers.GPSampler(seed=seed)
+
+
 def make_sampler(registry: Registry, name: str, seed: int) -> optuna.samplers.BaseSampler:
     """A registered sampler. Raises `UserError` for an unknown name, `PluginError` where the plugin makes none."""
     import optuna
@@ -50,6 +82,10 @@ def make_sampler(registry: Registry, name: str, seed: int) -> optuna.samplers.Ba
 
 @hookimpl
 def register_samplers(register: Callable[[str, Callable[[int], optuna.samplers.BaseSampler]], None]) -> None:
+    register("surrogate", surrogate)
+    register("evolution", evolution)
+    register("reinforce", reinforce)
     register("random", random)
     register("tpe", tpe)
     register("nsga2", nsga2)
+    register("gp", gp)

@@ -1,0 +1,109 @@
+"""What a study holds, as numbers that samplers work with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_edge.samplers.parameters import Parameters, Rows, keys
+
+Array = npt.NDArray[np.float64]
+HELD = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+
+
+@dataclass(frozen=True)
+class History:
+    """The trials of a study but for failed and waiting ones, oldest first.
+
+    `losses` `[count, objectives]` are to be minimised, NaN where a trial has no values; `violations` `[count]` are the
+    largest of a trial's constraints, NaN where it has none, and above 0 where it misses one.
+    """
+
+    parameters: Parameters
+    rows: Rows
+    losses: Array
+    violations: Array
+    running: npt.NDArray[np.bool_]
+    maximised: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, study: optuna.Study, trial: FrozenTrial | None = None) -> History:
+        """All but `trial` itself, which is about to be sampled."""
+        trials = [
+            t
+            for t in study.get_trials(deepcopy=False, states=HELD)
+            if (trial is None or t.number != trial.number) and t.params
+        ]
+        parameters = Parameters(trials)
+        maximised = tuple(d == StudyDirection.MAXIMIZE for d in study.directions)
+        signs = np.where(maximised, -1.0, 1.0)
+        losses = np.full((len(trials), len(maximised)), np.nan)
+        violations = np.full(len(trials), np.nan)
+        for i, held in enumerate(trials):
+            if held.state is TrialState.COMPLETE:
+                losses[i] = signs * np.array(held.values)
+            if held.constraints:
+                violations[i] = max(held.constraints.values())
+        running = np.array([t.state is TrialState.RUNNING for t in trials], dtype=bool)
+        return cls(parameters, parameters.encode([t.params for t in trials]), losses, violations, running, maximised)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def finished(self) -> npt.NDArray[np.bool_]:
+        """Which trials have values, all of them finite."""
+        return np.asarray(np.isfinite(self.losses).all(axis=1))
+
+    @property
+    def feasible(self) -> npt.NDArray[np.bool_]:
+        """Which trials miss no constraint, as far as is known."""
+        return ~(self.violations > 0)
+
+    def unseen(self, rows: Rows) -> Rows:
+        """The rows that no trial has had, each once."""
+        seen = set(keys(self.rows))
+        kept = []
+        for i, key in enumerate(keys(rows)):
+            if key not in seen:
+                seen.add(key)
+                kept.append(i)
+        return rows[kept]
+
+
+def pareto_ranks(losses: Array) -> npt.NDArray[np.int64]:
+    """The non-domination rank of each point `[count, objectives]`, 0 for the front (Deb et al. 2002, section III A)."""
+    ranks = np.full(len(losses), -1, dtype=np.int64)
+    left = np.arange(len(losses))
+    rank = 0
+    while len(left):
+        points = losses[left]
+        no_worse = (points[:, None] <= points[None]).all(axis=2)
+        better = (points[:, None] < points[None]).any(axis=2)
+        dominated = (no_worse & better).any(axis=0)
+        ranks[left[~dominated]] = rank
+        left, rank = left[dominated], rank + 1
+    return ranks
+
+
+def quality_and_cost(losses: Array, maximised: Sequence[bool], rng: np.random.Generator) -> Array:
+    """Losses of many objectives as two: that of quality, and that of all costs together.
+
+    Quality is the objective that is maximised, or the first. Several costs are weighed at random, each in units of its
+    own spread, so that over many draws each front of two is advanced (Knowles 2006, ParEGO).
+    """
+    objectives = losses.shape[1]
+    quality = list(maximised).index(True) if sum(maximised) == 1 else 0
+    costs = [k for k in range(objectives) if k != quality]
+    if len(costs) == 1:
+        return losses[:, [costs[0], quality]]
+    spread = np.array([np.nanstd(losses[:, k]) or 1.0 for k in costs])
+    weights = rng.dirichlet(np.ones(len(costs)))
+    together = (losses[:, costs] / spread) @ weights
+    return np.stack([together, losses[:, quality]], axis=1)
