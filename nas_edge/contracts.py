@@ -199,7 +199,8 @@ class Technique:
     earlier where both are on. `needs_teacher` has the study train a teacher, `context.teacher`. `shape_follows_weights`
     says that what is left of a network depends on its weights, so that its latency before training is an estimate.
     `exclusive` names what only one of the techniques of a candidate may decide, such as "precision": the engine rejects
-    a candidate with two that do. `by_default` False leaves a technique to the searches that name it.
+    a candidate with two that do. `by_default` False leaves a technique to the searches that name it,
+    and with `for_size` to a compression that is to make the file smaller by so much.
     A technique never changes the model it is given, and leaves the random state, the threads and the gradient mode as
     it found them.
     """
@@ -212,6 +213,7 @@ class Technique:
     needs_teacher: ClassVar[bool] = False
     shape_follows_weights: ClassVar[bool] = False
     by_default: ClassVar[bool] = True
+    for_size: ClassVar[bool] = False
     summary: ClassVar[str] = ""
 
     def suggest(self, scope: Scope) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,14 +32,16 @@ def evaluate(
     train: TrainConfig,
     known: Predictions | None = None,
     gate: Gate | None = None,
+    undone: AbstractSet[str] = frozenset(),
 ) -> tuple[Candidate, Evaluation]:
     """One candidate: made, trained, compressed, exported, and judged as the file that would ship.
 
+    `undone` names techniques that are left out without asking: so a candidate is made again as it was.
     Raises `InvalidCandidate`, `ExportError` or `MeasurementError`; each costs this candidate alone.
     """
     start = time.perf_counter()
     estimator = Estimator(registry, context.target, context.work_dir, known)
-    candidate = produce(registry, spec, context, train, estimator=estimator, gate=gate)
+    candidate = produce(registry, spec, context, train, estimator=estimator, gate=gate, undone=undone)
     graph, path = artifacts(candidate)
     with timed(candidate, "judge"):
         right = accuracy(graph, context.data.validation) if candidate.accuracy is None else candidate.accuracy

@@ -34,8 +34,8 @@ ASKED = {
     "2.4 times as fast at a loss of 0.35 points": {"max_drop": 0.35, "min_speedup": 2.4},
     "90 % smaller at 1 point": {"max_drop": 1.0, "min_size_reduction": 90.0},
 }
-TRIALS = 24
-FINAL_BUDGET = 5.0  # of the one that is trained for longer at the end, in those of a candidate
+TRIALS, FINALISTS = 24, 2
+FINAL_BUDGET = 24.0  # a finalist is trained as long as all candidates of the search together
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ class SoftTargets(Objective):
 def compress(setting: Setting, network: nn.Module, seed: int, images: int) -> list[Model]:
     """One study for each goal; what it ships for it, and the rest of its front."""
     made = []
+    samples = round(images / len(ASKED) / (TRIALS + FINALISTS * FINAL_BUDGET))
     for number, (goal, asked) in enumerate(ASKED.items()):
         folder = _folder(setting, "compress", seed) / f"goal_{number}"
         done = folder / "models.json"
@@ -129,7 +130,7 @@ def compress(setting: Setting, network: nn.Module, seed: int, images: int) -> li
                 trials=TRIALS,
                 seed=seed,
                 out=str(folder),
-                train={"samples": round(images / len(ASKED) / (TRIALS + FINAL_BUDGET)), "final_budget": FINAL_BUDGET},
+                train={"samples": samples, "final_budget": FINAL_BUDGET, "finalists": FINALISTS},
                 progress=Log(),
                 **asked,
             )

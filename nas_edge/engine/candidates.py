@@ -97,13 +97,14 @@ def searched_techniques(config: StudyConfig, registry: Registry) -> list[Techniq
     """The techniques that a search chooses from, in the order they act. Raises `UserError` for an unknown one."""
     names = config.techniques
     if names is None:
-        names = default_techniques(registry)
+        names = default_techniques(config, registry)
     return order_techniques([registry.find("technique", name) for name in names])
 
 
-def default_techniques(registry: Registry) -> list[str]:
-    """Those that are part of a search that names none."""
-    return sorted(name for name, technique in registry.techniques.items() if technique.by_default)
+def default_techniques(config: StudyConfig, registry: Registry) -> list[str]:
+    """Those that are part of a search that names none, and of a compression with its goals."""
+    small = config.goals is not None and config.goals.min_size_reduction is not None
+    return sorted(name for name, t in registry.techniques.items() if t.by_default or (small and t.for_size))
 
 
 def with_probes(candidates: RandomCandidates, index: int) -> onnx.ModelProto:

@@ -26,7 +26,8 @@ from nas_edge.store.study import StoredStudy
 # A search trains networks from nothing; a given one only has to recover, and a high rate would undo what it learned.
 LEARNING_RATE = 1e-3
 GIVEN_BUDGET = 5.0  # of a model that comes without weights: compression of a half-trained one looks free
-TRAIN = {"learning_rate": LEARNING_RATE, "teacher_budget": GIVEN_BUDGET}
+FINALISTS = 2  # where no trial meets the goals yet: short trainings rank those that are near each other by chance
+TRAIN = {"learning_rate": LEARNING_RATE, "teacher_budget": GIVEN_BUDGET, "finalists": FINALISTS}
 DEFAULTS = {"space": GivenModel.name, "sampler": "tpe", "objectives": ["accuracy", "latency_ms", "size_bytes"]}
 
 
@@ -76,8 +77,8 @@ def finalists(stored: StoredStudy) -> tuple[list[FrozenTrial], list[FrozenTrial]
     """What the end of a compression tests and measures besides the front, and what it trains for longer.
 
     That is what meets the goals: it was chosen for its accuracy on validation, and is to have some to spare. Where
-    nothing does, it is the nearest that miss nothing but accuracy. Only what was trained before is trained again. A
-    search has its own way.
+    nothing does, it is the nearest that miss nothing but accuracy, then the nearest of all. Only what was trained
+    before is trained again. A search has its own way.
     """
     standings = Standings.of(stored)
     if standings is None:
@@ -86,7 +87,7 @@ def finalists(stored: StoredStudy) -> tuple[list[FrozenTrial], list[FrozenTrial]
     kept = [standings.given.trial] + ([winner.trial] if winner else [])
     if not config.final_budget:
         return kept, []
-    nearest = [winner] if winner else [s for s in standings.ranked if _misses_accuracy_alone(s)]
+    nearest = [winner] if winner else sorted(standings.ranked, key=lambda s: not _misses_accuracy_alone(s))
     return kept, [s.trial for s in nearest if _was_trained(stored, s)][: config.finalists]
 
 

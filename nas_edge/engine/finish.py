@@ -101,7 +101,7 @@ def _finalise(
         candidate = None
         try:
             candidate, evaluation = evaluate(
-                session.registry, spec, context, session.config.train, session.predictions, session.gate
+                session.registry, spec, context, session.config.train, session.predictions, undone=_undone(spec, kept)
             )
         except (UserError, OSError):
             raise
@@ -131,6 +131,11 @@ def _finalise(
         "techniques": techniques_of(spec, kept),
         "onnx_sha256": kept.onnx_sha256,
     }
+
+
+def _undone(spec: CandidateSpec, found: Evaluation) -> set[str]:
+    """What the gate undid in the search: more training is for the candidate that the search found."""
+    return set() if found.techniques is None else {s.technique for s in spec.steps} - set(found.techniques)
 
 
 def _store_final(

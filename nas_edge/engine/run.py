@@ -80,7 +80,7 @@ def _settled(config: StudyConfig) -> StudyConfig:
     if config.techniques is not None:
         return config
     names = stored_techniques(config)
-    return config.model_copy(update={"techniques": default_techniques(load_plugins()) if names is None else names})
+    return config.model_copy(update={"techniques": default_techniques(config, load_plugins()) if names is None else names})
 
 
 @contextmanager

@@ -58,18 +58,20 @@ def starting_sets(techniques: Sequence[Technique]) -> Iterator[tuple[str, ...]]:
     """Which techniques are on in the first trials.
 
     None; each alone that is made for more than training, the quick ones first; each that acts on the network with the
-    first of those that decide the precision, then with all that guide the training as well.
+    first of those that decide the precision, then with each of them and all that guide the training.
     """
     guides = [t.name for t in techniques if not any(t.overrides(stage) for stage in JUDGED_STAGES)]
     acting = sorted((t for t in techniques if t.name not in guides), key=lambda t: t.overrides("structure"))
-    precise = [t.name for t in acting if t.exclusive or not t.overrides("structure")][:1]
+    precise = [t.name for t in acting if t.exclusive or not t.overrides("structure")]
     network = [t.name for t in acting if t.overrides("structure") and not t.exclusive]
     yield ()
     yield from ((t.name,) for t in acting)
     if precise:
-        yield from ((name, *precise) for name in network)
+        yield from ((name, precise[0]) for name in network)
     if guides:
-        yield from ((name, *guides, *precise) for name in network)
+        yield from ((name, *guides, one) for one in precise for name in network)
+        if not precise:
+            yield from ((name, *guides) for name in network)
 
 
 def enqueue_starts(session: Session, stored: StoredStudy) -> None:

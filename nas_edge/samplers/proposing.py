@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 from nas_edge.samplers.history import History
 from nas_edge.samplers.parameters import Parameter, Rows
 
-RANDOM_START = 16  # candidates
+RANDOM_START = 24  # candidates
 TRIES = 64
 
 

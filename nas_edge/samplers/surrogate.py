@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +12,19 @@ from scipy.special import ndtr
 from nas_edge.samplers.gaussian_process import Array, GaussianProcess, Kernel, fit_kernel
 from nas_edge.samplers.history import History, pareto_ranks, quality_and_cost
 from nas_edge.samplers.improvement import expected_excess, expected_hypervolume_improvement, front
-from nas_edge.samplers.parameters import Rows
+from nas_edge.samplers.parameters import Rows, keys
 from nas_edge.samplers.proposing import ProposingSampler
 
 MOST_POINTS = 400  # that a process is conditioned on
 MOST_FITTED = 160  # that its kernel is fitted to
 REFIT = 1.3  # times as many trials as at the last fit
 TAIL = 0.5  # of the range that matters: values beyond it are taken for no worse
+CLIMBS, CLIMBERS, STEPS = 2, 10, 30
 NEIGHBOURS, FARTHER, CROSSED, RANDOM = 600, 600, 300, 300
+
+
+Gain = Callable[[Rows], Array]
+Prediction = Callable[[Rows], tuple[Array, Array]]
 
 
 class SurrogateSampler(ProposingSampler):
@@ -35,52 +41,75 @@ class SurrogateSampler(ProposingSampler):
         candidates = history.unseen(_candidates(history, rng))
         if not len(candidates):
             return candidates
-        features = history.parameters.features
-        points, at = features.of(history.rows), features.of(candidates)
-        gain = self._gain(history, points, at, rng)
+        gain = self._gain(history, rng)
+        gains = gain(candidates)
+        for _ in range(CLIMBS):
+            best = candidates[np.argsort(-gains, kind="stable")[:CLIMBERS]]
+            near = history.parameters.mutate(np.repeat(best, STEPS, axis=0), rng, np.ones(CLIMBERS * STEPS, dtype=np.int64)[:len(best)*STEPS])
+            near = history.unseen(near)
+            seen = set(keys(candidates))
+            near = near[[k not in seen for k in keys(near)]] if len(near) else near
+            if not len(near):
+                break
+            candidates, gains = np.concatenate([candidates, near]), np.concatenate([gains, gain(near)])
+        ranked: Rows = candidates[np.argsort(-gains, kind="stable")]
+        return ranked
+
+    def _gain(self, history: History, rng: np.random.Generator) -> Gain:
+        """The expected improvement by candidates, as a function of their rows."""
         violations = history.violations
         known = ~np.isnan(violations)
-        if known.any() and (violations[known] > 0).any():
-            means, deviations = _predict(points[known], _winsorized(violations[known]), at, features.owner)
-            met = ndtr(-means / deviations)
-            gain = gain * met if (history.feasible & history.finished).any() else met
-        best: Rows = candidates[np.argsort(-gain, kind="stable")]
-        return best
+        improvement = self._improvement(history, rng)
+        if not known.any() or not (violations[known] > 0).any():
+            return improvement
+        missed = _process(history, known, _winsorized(violations))
+        anything = (history.feasible & history.finished).any()
 
-    def _gain(self, history: History, points: Array, at: Array, rng: np.random.Generator) -> Array:
-        """The expected improvement by each candidate."""
-        owner, finished = history.parameters.features.owner, history.finished
+        def gain(rows: Rows) -> Array:
+            means, deviations = missed(rows)
+            met: Array = ndtr(-means / deviations)
+            return improvement(rows) * met if anything else met
+
+        return gain
+
+    def _improvement(self, history: History, rng: np.random.Generator) -> Gain:
+        finished, usable = history.finished, history.finished & history.feasible
         if history.losses.shape[1] == 1:
             losses = history.losses[:, 0]
-            usable = losses[finished & history.feasible]
-            means, deviations = _predict(points[finished], _winsorized(losses[finished]), at, owner)
-            return expected_excess(float(usable.min()) if len(usable) else np.inf, means, deviations)
+            least = float(losses[usable].min()) if usable.any() else np.inf
+            one = _process(history, finished, _winsorized(losses))
+            return lambda rows: expected_excess(least, *one(rows))
         losses = quality_and_cost(history.losses, history.maximised, rng)
-        start = losses[finished][: self._start]
         best = losses[finished].min(axis=0)
-        reference = _reference(losses[finished & history.feasible], start, best)
+        reference = _reference(losses[usable], losses[finished][: self._start], best)
         limits = reference + TAIL * (reference - best)
-        predicted = [self._predicted(history, points, np.minimum(losses[:, k], limits[k]), at, owner) for k in range(2)]
-        means, deviations = (np.stack(parts, axis=1) for parts in zip(*predicted, strict=True))
-        usable = losses[finished & history.feasible]
-        return expected_hypervolume_improvement(means, deviations, usable, reference, _floor(best, reference))
+        processes = [self._process(history, np.minimum(losses[:, k], limits[k])) for k in range(2)]
 
-    def _predicted(
-        self, history: History, points: Array, values: Array, at: Array, owner: npt.NDArray[np.int64]
-    ) -> tuple[Array, Array]:
-        """Predictions of one objective. What still runs counts with what is expected of it (Ginsbourger 2010)."""
-        finished = history.finished
-        if history.running.any():
+        def improvement(rows: Rows) -> Array:
+            means, deviations = (np.stack(parts, axis=1) for parts in zip(*(p(rows) for p in processes), strict=True))
+            floor = _floor(best, reference)
+            return expected_hypervolume_improvement(means, deviations, losses[usable], reference, floor)
+
+        return improvement
+
+    def _process(self, history: History, values: Array) -> Prediction:
+        """Predicts one objective. What still runs counts with what is expected of it (Ginsbourger 2010)."""
+        finished, running = history.finished, history.running
+        if running.any():
             values = values.copy()
-            values[history.running], _ = _predict(points[finished], values[finished], points[history.running], owner)
-            finished = finished | history.running
-        return _predict(points[finished], values[finished], at, owner)
+            values[running], _ = _process(history, finished, values)(history.rows[running])
+            finished = finished | running
+        return _process(history, finished, values)
 
 
-def _predict(points: Array, values: Array, at: Array, owner: npt.NDArray[np.int64]) -> tuple[Array, Array]:
-    kernel = _kernel(points, values, owner)
+def _process(history: History, known: npt.NDArray[np.bool_], values: Array) -> Prediction:
+    """Predicts means and standard deviations of rows from the known values."""
+    features = history.parameters.features
+    points, values = features.of(history.rows[known]), values[known]
+    kernel = _kernel(points, values, features.owner)
     chosen = _spread_out(values, MOST_POINTS)
-    return GaussianProcess(points[chosen], values[chosen], owner, kernel).predict(at)
+    process = GaussianProcess(points[chosen], values[chosen], features.owner, kernel)
+    return lambda rows: process.predict(features.of(rows))
 
 
 def _kernel(points: Array, values: Array, owner: npt.NDArray[np.int64]) -> Kernel:
@@ -126,7 +155,7 @@ def _floor(best: Array, reference: Array) -> Array:
 
 def _winsorized(values: Array) -> Array:
     """Values of which the largest are no larger than as far beyond the median as the least is before it, and half."""
-    middle, least = float(np.median(values)), float(values.min())
+    middle, least = float(np.nanmedian(values)), float(np.nanmin(values))
     return np.minimum(values, middle + (1 + TAIL) * (middle - least)) if middle > least else values
 
 

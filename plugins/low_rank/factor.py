@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from . import LowRankConfig
 
 LEAST_SHARE = 0.01  # of the network's time, for layers that are worth the estimates that ranks by latency take
+LEAST_GAIN = 0.002  # of the network's time: less is lost in what a latency that is predicted errs by
 NAMED = 4  # layers that the report names for each reason
 GROW = "for their factors would be as large"
 SLOW = "for their factors would be no faster on the target"
@@ -118,7 +119,8 @@ def _plan_by_quality(
             plan.leave(GROW, [place])
     for same in equal.values():
         places, choices = [place for place, _ in same], [choice for _, choice in same]
-        if bench and bench.change_ms(places, [c.sketch(seed) for seed, c in enumerate(choices)]) >= 0:
+        sketches = [c.sketch(seed) for seed, c in enumerate(choices)]
+        if bench and bench.change_ms(places, sketches) > -LEAST_GAIN * bench.now_ms:
             plan.leave(SLOW, places)
         else:
             plan.take(places, choices)

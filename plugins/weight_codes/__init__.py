@@ -99,6 +99,7 @@ class WeightCodes(Technique):
     after: ClassVar[frozenset[str]] = frozenset({"prune", "low_rank", "sparsify", "distill"})
     exclusive: ClassVar[frozenset[str]] = frozenset({"precision"})
     by_default: ClassVar[bool] = False  # the file is smaller and loads slower; it runs no faster
+    for_size: ClassVar[bool] = True
     summary: ClassVar[str] = "weights as codebook, powers of two, few bits, ternary or binary; packed in the file"
 
     def suggest(self, scope: Scope) -> WeightCodesConfig:

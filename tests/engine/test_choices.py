@@ -18,6 +18,7 @@ from nas_edge.engine.calibration import any_candidates
 from nas_edge.engine.candidates import default_techniques
 from nas_edge.engine.checking import check_choices
 from nas_edge.engine.choices import Choices
+from nas_edge.engine.compress import compress_config
 from nas_edge.engine.sample import RandomTrial, suggest_config, suggest_spec
 from nas_edge.plugins import Registry
 
@@ -189,10 +190,13 @@ def test_what_is_not_by_default_must_be_named(tiny: Registry) -> None:
         name = "rare"
         by_default = False
 
-    names = default_techniques(tiny)
+    plain = make_config(None, {})
+    small = compress_config("torchvision:resnet18", {"min_size_reduction": 80.0})
+    names = default_techniques(plain, tiny)
     tiny.techniques["rare"] = Rare()
     try:
-        assert default_techniques(tiny) == names and "prune" in names
+        assert default_techniques(plain, tiny) == names and "prune" in names
+        assert "weight_codes" not in names and default_techniques(small, tiny) == sorted([*names, "weight_codes"])
         given = any_candidates(make_config(None, {"space": "tiny", "target": "bench", "techniques": ["rare"]}), tiny)
         assert [t.name for t in given.techniques] == ["rare"]
     finally:

@@ -162,7 +162,8 @@ def test_a_layer_that_would_be_slower_is_left_alone_and_named(rank_by: str, cont
     left = LowRank().structure(model, config, replace(context, latency_ms=slow))
     assert rank_of(left, "1") == rank_of(left, "3") == 0
     assert "left alone, for their factors would be no faster on the target: 1, 3" in context.notes[-1]
-    assert repr(LowRank().structure(model, config, replace(context, latency_ms=fast))) == repr(smaller)
+    factored = LowRank().structure(model, config, replace(context, latency_ms=fast))
+    assert [rank_of(factored, name) for name in ("1", "3")] == [rank_of(smaller, name) for name in ("1", "3")]
     unchecked = replace(config, check_latency=False)
     assert repr(LowRank().structure(model, unchecked, replace(context, latency_ms=slow))) == repr(smaller)
     assert slow.asked <= 4  # as given, two alike, the classifier, and all together
@@ -177,6 +178,15 @@ def test_only_the_slow_ones_are_left_alone(context: Context) -> None:
     assert type(factored.get_submodule("11")) is nn.Linear
     assert context.notes[0].endswith("left alone, for their factors would be no faster on the target: 11")
     assert type(LowRank().structure(network(), config, context).get_submodule("11")) is nn.Sequential
+
+
+def test_a_gain_too_small_to_tell_is_left_alone(context: Context) -> None:
+    """The classifier has five outputs: its factors save next to nothing of the work."""
+    config = LowRankConfig(0.2, 4)
+    assert type(LowRank().structure(network(), config, context).get_submodule("11")) is nn.Sequential
+    factored = LowRank().structure(network(), config, replace(context, latency_ms=PricedTarget(by_work)))
+    assert rank_of(factored, "1") > 0 and type(factored.get_submodule("11")) is nn.Linear
+    assert context.notes[-1].endswith("left alone, for their factors would be no faster on the target: 11")
 
 
 def test_a_network_that_is_slower_as_a_whole_stays_as_it_was(context: Context) -> None:
