@@ -43,6 +43,13 @@ class TrainConfig(BaseModel):
         description="share of them for joint fine-tuning after recovery, at a tenth of the learning rate",
     )
     teacher_budget: float = Field(3.0, gt=0, description="the teacher's training, in units of one candidate's")
+    supernet_budget: float = Field(4.0, gt=0, description="the supernet's training, likewise")
+    supernet_share: float = Field(
+        0.1, gt=0, le=1, description="share of a candidate's images for its recovery, where it inherits its weights"
+    )
+    ranking_sample: int = Field(
+        6, ge=0, description="candidates trained on their own to see how well inherited accuracy ranks; 0 for none"
+    )
     final_budget: float = Field(5.0, ge=0, description="the finalists' training, likewise; 0 keeps them as searched")
     finalists: int = Field(1, ge=0, description="members of the front that are trained again for longer")
     batch_size: int = Field(64, ge=2)
@@ -86,6 +93,7 @@ class StudyConfig(BaseModel):
     max_drop: float = Field(
         MAX_DROP, ge=0, le=100, description="accuracy, in points, that one step may cost with the gate on"
     )
+    supernet: bool = Field(False, description="let candidates inherit their weights from a network of all of them")
     teacher: str = Field(LARGEST, description="largest of the space, torchvision:NAME[:WEIGHTS] or module:function")
     sampler: str = "nsga2"
     storage: str | None = None

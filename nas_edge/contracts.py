@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from nas_edge.errors import InvalidCandidate
 from nas_edge.records import Measurement, StepRecord
-from nas_edge.spec import CandidateSpec
+from nas_edge.spec import ArchSpec, CandidateSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -130,6 +130,23 @@ class DataSource:
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class Supernet:
+    """Which weights the networks of a space share, so that all of them are trained at once (Cai et al. 2020).
+
+    A weight of a network is a part of a shared one: the leading channels, and of a kernel the middle. `shared_name`
+    gives the shared weight's name for an architecture and the weight's own name in the network that `build` returns;
+    it may be the same for weights that stand for each other in networks that differ in depth, width, kernel, expansion
+    or resolution. `largest` and `smallest` are trained in each step; `whole` are architectures that together hold every
+    shared weight in its full size.
+    """
+
+    largest: Mapping[str, Any]
+    smallest: Mapping[str, Any]
+    whole: Sequence[Mapping[str, Any]]
+    shared_name: Callable[[Mapping[str, Any], str], str]
+
+
 class SearchSpace:
     """A family of architectures.
 
@@ -164,6 +181,10 @@ class SearchSpace:
 
     def largest(self) -> dict[str, Any] | None:
         """The parameters of a strong network, for a teacher; None lets the engine take the largest of a few."""
+        return None
+
+    def supernet(self) -> Supernet | None:
+        """Which weights its networks share; None has each trained from nothing."""
         return None
 
 
@@ -292,6 +313,10 @@ class Trainer(Protocol):
         """The fraction of a split that the torch model gets right."""
         ...
 
+    def recalibrate(self, model: nn.Module) -> None:
+        """Measure the statistics of batch norm anew, in place, for weights that are not those that it has seen."""
+        ...
+
 
 @dataclass(frozen=True)
 class Context:
@@ -301,7 +326,8 @@ class Context:
     only asks how fast a candidate would be, where weights are random. `work_dir` is the candidate's own folder.
     `latency_ms` estimates how long a torch model takes on the target, in ms for one image: exported, and predicted
     where a profile knows such networks, else measured. It is None where the target cannot be asked, as in a
-    calibration.
+    calibration. `inherit` gives a network, in place, the weights that it begins with; where it is `ready` these are
+    those to judge it by, and all of its training comes after its techniques.
     """
 
     data: ImageData
@@ -313,6 +339,8 @@ class Context:
     trained: bool = True
     teacher: nn.Module | None = None
     latency_ms: Callable[[nn.Module], float] | None = None
+    inherit: Callable[[ArchSpec, nn.Module], None] | None = None
+    ready: bool = False
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("nas_edge"))
     notes: list[str] = field(default_factory=list)
 

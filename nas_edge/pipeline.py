@@ -60,10 +60,13 @@ def produce(
     context = _equipped(context, estimator)
     described = properties(spec, context.data)
     making = Making(registry, candidate, context, Observer(context, estimator, described), gate)
-    given = registry.find("search space", spec.arch.space).trained
+    given = context.ready or registry.find("search space", spec.arch.space).trained
     before, last = shares(steps, context, train, trained=given)
 
     model = build_model(registry, spec.arch, context.data, context.seed)
+    if context.inherit:
+        context.inherit(spec.arch, model)
+        context.trainer.recalibrate(model)
     if before:
         model = making.train(model, LastTraining(context.trainer, before, "train"))
     elif given:
@@ -169,6 +172,9 @@ class Untrained:
                         if values is not None:
                             values.add_(0.1 * torch.rand(values.shape, generator=generator))
         return model
+
+    def recalibrate(self, model: nn.Module) -> None:
+        """Nothing: what is not trained is not judged."""
 
     def accuracy(self, model: nn.Module, split: Split) -> float:
         raise InvalidCandidate("no accuracy is known of a model that was not trained; check context.trained first")

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+ENABLED = "enabled"  # ends the name of the decision whether a technique is on
+
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 

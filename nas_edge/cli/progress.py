@@ -32,10 +32,19 @@ def live_progress() -> Iterator[Progress]:
 
 
 class PlainProgress(Progress):
-    """A line for each thing that happened."""
+    """A line for each thing that happened, and for each tenth of what takes long."""
+
+    def __init__(self) -> None:
+        self._tenths = 0
 
     def phase(self, text: str) -> None:
+        self._tenths = 0
         console.print(text, markup=False)
+
+    def part_done(self, share: float) -> None:
+        if int(10 * share) > self._tenths:
+            self._tenths = int(10 * share)
+            console.print(f"{10 * self._tenths} % done", markup=False)
 
     def trials(self, done: int, total: int, front: Sequence[Point]) -> None:
         best = f"; best {front[0].accuracy:.1%} at {front[0].latency_ms:.3g} ms" if front else ""
@@ -66,12 +75,17 @@ class LiveProgress(Progress):
             console=console,
         )
         self._task: TaskID | None = None
+        self._phase = ""
         self._front: Sequence[Point] = ()
         self._said = ""
         self._done = -1
 
     def phase(self, text: str) -> None:
-        self._said = text
+        self._said = self._phase = text
+        self._draw()
+
+    def part_done(self, share: float) -> None:
+        self._said = f"{self._phase}: {share:.0%}"
         self._draw()
 
     def calibrated(self, networks: int, seconds: float, error: float | None) -> None:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from nas_edge.contracts import Scope, SearchSpace, Technique
-from nas_edge.engine.choices import ENABLED, Choices, Narrowed
+from nas_edge.engine.choices import Choices, Narrowed
 from nas_edge.engine.ranges import DRAWS, Recorder, described
 from nas_edge.engine.sample import RandomTrial, suggest_config
 from nas_edge.errors import InvalidCandidate, UserError, unknown_name
+from nas_edge.spec import ENABLED
 from nas_edge.steps import check_exclusive
 
 TRIES = 20  # draws of everything else, until a value fits to one of them

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from nas_edge.contracts import Suggests, Technique
+from nas_edge.spec import ENABLED
 
-ENABLED = "enabled"
 T = TypeVar("T")
 
 

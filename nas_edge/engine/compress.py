@@ -16,10 +16,9 @@ from nas_edge.engine.finish import read_recipe
 from nas_edge.engine.given import GivenModel
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
-from nas_edge.engine.standing import Standing, Standings
+from nas_edge.engine.standing import Standing, Standings, was_trained
 from nas_edge.errors import MeasurementError, UserError
 from nas_edge.goals import DROP, Goals
-from nas_edge.making import TRAINING
 from nas_edge.models import ModelReference
 from nas_edge.store.study import StoredStudy
 
@@ -28,7 +27,7 @@ LEARNING_RATE = 1e-3
 GIVEN_BUDGET = 5.0  # of a model that comes without weights: compression of a half-trained one looks free
 FINALISTS = 2  # where no trial meets the goals yet: short trainings rank those that are near each other by chance
 TRAIN = {"learning_rate": LEARNING_RATE, "teacher_budget": GIVEN_BUDGET, "finalists": FINALISTS}
-DEFAULTS = {"space": GivenModel.name, "sampler": "tpe", "objectives": ["accuracy", "latency_ms", "size_bytes"]}
+DEFAULTS = {"space": GivenModel.name, "sampler": "surrogate", "objectives": ["accuracy", "latency_ms", "size_bytes"]}
 
 
 def compress_config(model: str, options: Mapping[str, Any]) -> StudyConfig:
@@ -96,5 +95,4 @@ def _misses_accuracy_alone(standing: Standing) -> bool:
 
 
 def _was_trained(stored: StoredStudy, standing: Standing) -> bool:
-    steps = read_recipe(stored, standing.trial, final=False)[1].steps
-    return any(step.technique == TRAINING and step.undone is None for step in steps)
+    return was_trained(read_recipe(stored, standing.trial, final=False)[1])

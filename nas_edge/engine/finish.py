@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from nas_edge.contracts import Context
 from nas_edge.engine.audit import TrialModel, conclude, draw_sample, last_audited, measure_missing
-from nas_edge.engine.loop import MODEL_FILE, RECIPE_FILE, recipe_text, techniques_of
+from nas_edge.engine.loop import MODEL_FILE, RECIPE_FILE, recipe_text, techniques_of, undone_of
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
 from nas_edge.errors import StorageError, UserError
@@ -80,7 +80,7 @@ def publish(
         if known is not None and (known["retrained"] or trial not in longer):
             continue
         progress.phase(f"Testing trial {trial.number}" + (", trained for longer" if trial in longer else ""))
-        with session.context(session.config.train.final_budget or 1.0) as context:
+        with session.context(session.config.train.final_budget or 1.0, final=True) as context:
             record = _finalise(session, stored, trial, context, progress, retrain=trial in longer)
         stored.tables.add_final(stored.config.name, trial.number, record)
     finals = stored.tables.finals(stored.config.name)
@@ -99,9 +99,9 @@ def _finalise(
     copy_model(stored, trial, path, final=False)
     if retrain:
         candidate = None
-        try:
+        try:  # what the search undid stays undone: it is the candidate that was found which is trained for longer
             candidate, evaluation = evaluate(
-                session.registry, spec, context, session.config.train, session.predictions, undone=_undone(spec, kept)
+                session.registry, spec, context, session.config.train, session.predictions, undone=undone_of(spec, kept)
             )
         except (UserError, OSError):
             raise
@@ -131,11 +131,6 @@ def _finalise(
         "techniques": techniques_of(spec, kept),
         "onnx_sha256": kept.onnx_sha256,
     }
-
-
-def _undone(spec: CandidateSpec, found: Evaluation) -> set[str]:
-    """What the gate undid in the search: more training is for the candidate that the search found."""
-    return set() if found.techniques is None else {s.technique for s in spec.steps} - set(found.techniques)
 
 
 def _store_final(

@@ -25,6 +25,7 @@ from nas_edge.engine.standing import asks_for_a_draft, constrain_goals, hopeless
 from nas_edge.errors import InvalidCandidate, ModelError, NasEdgeError, UserError
 from nas_edge.evaluate import evaluate, make_draft
 from nas_edge.records import Evaluation
+from nas_edge.samplers.history import UNDONE
 from nas_edge.samplers.registered import make_sampler
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.database import make_folder
@@ -203,6 +204,7 @@ def store_evaluation(stored: StoredStudy, trial: optuna.Trial, candidate: Candid
     stored.upload(recipe, trial)
     interval = f"{evaluation.latency_low_ms:.3g} to {evaluation.latency_high_ms:.3g}"
     trial.set_user_attr("techniques", techniques_of(candidate.spec, evaluation))
+    trial.set_user_attr(UNDONE, sorted(undone_of(candidate.spec, evaluation)))
     trial.set_user_attr("accuracy", f"{evaluation.accuracy:.2%}")
     trial.set_user_attr("latency", f"{evaluation.latency_ms:.3g} ms ({interval}, {evaluation.latency_source})")
     trial.set_user_attr("latency_source", evaluation.latency_source)
@@ -228,6 +230,12 @@ def _report(stored: StoredStudy, trials: Sequence[FrozenTrial], progress: Progre
 def techniques_of(spec: CandidateSpec, evaluation: Evaluation) -> str:
     """The techniques that act, in words: those of the spec without what was undone."""
     return spec.summary if evaluation.techniques is None else " + ".join(evaluation.techniques) or "none"
+
+
+def undone_of(spec: CandidateSpec, evaluation: Evaluation) -> set[str]:
+    """The techniques of a candidate that the gate undid."""
+    kept = evaluation.techniques
+    return set() if kept is None else {s.technique for s in spec.steps} - set(kept)
 
 
 def describe(evaluation: Evaluation, spec: CandidateSpec) -> str:

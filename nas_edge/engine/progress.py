@@ -23,6 +23,9 @@ class Progress:
     def phase(self, text: str) -> None:
         """A new phase began."""
 
+    def part_done(self, share: float) -> None:
+        """How much of the phase is done, 0 to 1, where that is known."""
+
     def calibrated(self, networks: int, seconds: float, error: float | None) -> None:
         """So many networks were measured; `error` is the held-out relative error where one is known."""
 

@@ -44,6 +44,7 @@ def run_search(config: StudyConfig, progress: Progress | None = None) -> StoredS
             progress.warn(f"{len(session.data.skipped)} files did not decode and were left out: {names} ...")
         stored = StoredStudy.create_or_load(config, session.facts)
         ensure_given(session, stored, progress)
+        session.ensure_supernet(stored, progress)
         session.ensure_profile(stored, progress)
         session.ensure_teacher(stored, progress)
         if config.goals is not None:
@@ -80,7 +81,9 @@ def _settled(config: StudyConfig) -> StudyConfig:
     if config.techniques is not None:
         return config
     names = stored_techniques(config)
-    return config.model_copy(update={"techniques": default_techniques(config, load_plugins()) if names is None else names})
+    return config.model_copy(
+        update={"techniques": default_techniques(config, load_plugins()) if names is None else names}
+    )
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from dataclasses import fields
 from typing import Any
 
 from nas_edge.contracts import Scope, SearchSpace, Suggests, Technique
-from nas_edge.engine.choices import ENABLED, Choices, Narrowed
+from nas_edge.engine.choices import Choices, Narrowed
 from nas_edge.errors import InvalidCandidate
-from nas_edge.spec import ArchSpec, CandidateSpec, Step
+from nas_edge.spec import ENABLED, ArchSpec, CandidateSpec, Step
 
 NO_CHOICES = Choices()
 

@@ -27,6 +27,7 @@ from nas_edge.engine.given import GivenModel, check_given, searched_space
 from nas_edge.engine.predictions import StoredPredictions, profile_key
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.sample import RandomTrial, suggest_spec
+from nas_edge.engine.supernets import make_supernet
 from nas_edge.engine.teachers import check_teacher, make_teacher
 from nas_edge.errors import InvalidCandidate, UserError
 from nas_edge.estimate import predict
@@ -36,8 +37,10 @@ from nas_edge.latency.profile import Profile, default_path
 from nas_edge.pipeline import build_model
 from nas_edge.plugins import Registry
 from nas_edge.records import Prediction
+from nas_edge.spec import ArchSpec
 from nas_edge.store.study import StoredStudy
 from nas_edge.targets.address import fingerprint_key, parse_target
+from nas_edge.train.supernet import SharedWeights
 from nas_edge.train.trainer import ImageTrainer, check_precision
 
 FIT_DRAWS = 20
@@ -60,6 +63,7 @@ class Session:
     target: Target
     teacher: nn.Module | None = None
     predictions: StoredPredictions | None = None  # those of the profile in use
+    shared: SharedWeights | None = None  # of the supernet
 
     @classmethod
     def open(cls, config: StudyConfig, registry: Registry) -> Session:
@@ -121,8 +125,12 @@ class Session:
         goals = self.config.goals
         if goals is None or goals.max_drop is None:
             return Gate(self.config.max_drop / 100)
-        recovered = max(1.0, self.config.train.final_budget) ** RECOVERY_POWER
-        return Gate(recovered * goals.max_drop / 100 + chance_drop(len(self.data.validation)))
+        return Gate(self.recoverable * goals.max_drop / 100 + chance_drop(len(self.data.validation)))
+
+    @property
+    def recoverable(self) -> float:
+        """How many times the drop of a goal a short training may leave, for a finalist's training makes it good."""
+        return math.pow(max(1.0, self.config.train.final_budget), RECOVERY_POWER)
 
     @property
     def samples(self) -> int:
@@ -134,8 +142,12 @@ class Session:
         return ImageTrainer(self.data, self.config.train, self.config.seed)
 
     @contextlib.contextmanager
-    def context(self, budget: float = 1.0) -> Iterator[Context]:
-        """What techniques may touch, with a work folder that is gone afterwards; `budget` scales the training."""
+    def context(self, budget: float = 1.0, *, final: bool = False) -> Iterator[Context]:
+        """What techniques may touch, with a work folder that is gone afterwards; `budget` scales the training.
+
+        Inherited weights are what a candidate is judged by, and what a `final` training begins with.
+        """
+        ready = self.shared is not None and not final
         with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
             yield Context(
                 data=self.data,
@@ -143,8 +155,10 @@ class Session:
                 trainer=self.trainer,
                 work_dir=Path(folder),
                 seed=self.config.seed,
-                samples=max(1, round(self.samples * budget)),
+                samples=max(1, round(self.samples * budget * (self.config.train.supernet_share if ready else 1.0))),
                 teacher=copy.deepcopy(self.teacher),
+                inherit=self.inherit if self.shared else None,
+                ready=ready,
                 log=logging.getLogger("nas_edge"),
             )
 
@@ -226,7 +240,16 @@ class Session:
         """Random candidates of the search's own distribution."""
         return RandomCandidates(self.registry, self.space, self.techniques, self.config, self.target, self.data)
 
-    # --- the teacher
+    # --- the supernet and the teacher
+
+    def inherit(self, arch: ArchSpec, model: nn.Module) -> None:
+        """Give a network the supernet's weights, in place."""
+        if self.shared is not None:
+            self.shared.load_into(arch.params, model)
+
+    def ensure_supernet(self, stored: StoredStudy, progress: Progress) -> None:
+        """Load the study's supernet, or train it once and store it with the study."""
+        self.shared = make_supernet(self, stored, progress)
 
     def ensure_teacher(self, stored: StoredStudy, progress: Progress) -> None:
         """Load the study's teacher, or make it once and store it with the study. Raises `UserError`."""

@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.goals import Goal, Goals, Known, all_met, judge, total_excess
+from nas_edge.making import TRAINING
 from nas_edge.records import Evaluation
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.study import GOAL, START, StoredStudy
@@ -37,14 +38,24 @@ def searched(trial: FrozenTrial) -> Known:
 def constrain_goals(
     session: Session, trial: optuna.Trial, others: Sequence[FrozenTrial], evaluation: Evaluation
 ) -> None:
-    """Tell the sampler how far a trial is from each goal. Trials of an earlier run keep what they were told with."""
+    """Tell the sampler how far a trial is from each goal. Trials of an earlier run keep what they were told with.
+
+    What was trained is held against the drop that a finalist's training will make good.
+    """
     goals = session.config.goals
     given = _finished_given(others)
     if goals is None or (given is None and not is_given(trial)):
         return
+    if goals.max_drop is not None and was_trained(evaluation):
+        goals = goals.model_copy(update={"max_drop": goals.max_drop * session.recoverable})
     found = Known(evaluation.accuracy, evaluation.latency_ms, evaluation.size_bytes)
     for goal in judge(goals, searched(given) if given else found, found):
         trial.set_constraint(GOAL + goal.name, goal.excess)
+
+
+def was_trained(evaluation: Evaluation) -> bool:
+    """Whether a candidate was trained after its techniques: more training can change it."""
+    return any(step.technique == TRAINING and step.undone is None for step in evaluation.steps)
 
 
 def asks_for_a_draft(session: Session, spec: CandidateSpec) -> bool:

@@ -7,11 +7,12 @@ from dataclasses import fields
 from typing import Any
 
 from nas_edge.contracts import SearchSpace, Technique
-from nas_edge.engine.choices import ENABLED, Choices
+from nas_edge.engine.choices import Choices
 from nas_edge.engine.sample import suggest_spec
 from nas_edge.engine.session import Session
 from nas_edge.engine.standing import GIVEN
 from nas_edge.errors import InvalidCandidate
+from nas_edge.spec import ENABLED
 from nas_edge.steps import JUDGED_STAGES
 from nas_edge.store.study import START, StoredStudy
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.samplers.parameters import Parameters, Rows, keys
+from nas_edge.spec import ENABLED
 
 Array = npt.NDArray[np.float64]
+UNDONE = "undone"  # the attribute of a trial: techniques that were on, and that its candidate does without
 HELD = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
@@ -21,6 +24,7 @@ HELD = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 class History:
     """The trials of a study but for failed and waiting ones, oldest first.
 
+    What was undone counts as off, for so the values came about; `asked` are the rows as they were asked for.
     `losses` `[count, objectives]` are to be minimised, NaN where a trial has no values; `violations` `[count]` are the
     largest of a trial's constraints, NaN where it has none, and above 0 where it misses one.
     """
@@ -31,6 +35,7 @@ class History:
     violations: Array
     running: npt.NDArray[np.bool_]
     maximised: tuple[bool, ...]
+    asked: Rows
 
     @classmethod
     def of(cls, study: optuna.Study, trial: FrozenTrial | None = None) -> History:
@@ -51,7 +56,8 @@ class History:
             if held.constraints:
                 violations[i] = max(held.constraints.values())
         running = np.array([t.state is TrialState.RUNNING for t in trials], dtype=bool)
-        return cls(parameters, parameters.encode([t.params for t in trials]), losses, violations, running, maximised)
+        asked, rows = (parameters.encode([params(t) for t in trials]) for params in (_asked, _effective))
+        return cls(parameters, rows, losses, violations, running, maximised, asked)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -68,13 +74,27 @@ class History:
 
     def unseen(self, rows: Rows) -> Rows:
         """The rows that no trial has had, each once."""
-        seen = set(keys(self.rows))
+        seen = set(keys(self.rows)) | set(keys(self.asked))
         kept = []
         for i, key in enumerate(keys(rows)):
             if key not in seen:
                 seen.add(key)
                 kept.append(i)
         return rows[kept]
+
+
+def _asked(trial: FrozenTrial) -> dict[str, Any]:
+    return trial.params
+
+
+def _effective(trial: FrozenTrial) -> dict[str, Any]:
+    """The parameters of a trial with what was undone switched off."""
+    params = trial.params
+    for name in trial.user_attrs.get(UNDONE, ()):
+        switch = f"{name}.{ENABLED}"
+        params = {n: value for n, value in params.items() if not n.startswith(f"{name}.")}
+        params |= {switch: False} if switch in trial.params else {}
+    return params
 
 
 def pareto_ranks(losses: Array) -> npt.NDArray[np.int64]:

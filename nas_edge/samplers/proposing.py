@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial
 from nas_edge.samplers.history import History
 from nas_edge.samplers.parameters import Parameter, Rows
 
-RANDOM_START = 24  # candidates
+RANDOM_START = 24  # candidates, with those that were turned down
+LEAST_FINISHED = 4
 TRIES = 64
 
 
@@ -47,7 +48,7 @@ class ProposingSampler(optuna.samplers.BaseSampler):
 
     def _first_unseen(self, history: History, rng: np.random.Generator) -> Any:
         drawn = history.parameters.random(rng, TRIES)
-        if history.finished.sum() >= self._start:
+        if len(history) - history.running.sum() >= self._start and history.finished.sum() >= LEAST_FINISHED:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", RuntimeWarning)
                 drawn = np.concatenate([self.propose(history, rng), drawn])

@@ -45,7 +45,9 @@ class SurrogateSampler(ProposingSampler):
         gains = gain(candidates)
         for _ in range(CLIMBS):
             best = candidates[np.argsort(-gains, kind="stable")[:CLIMBERS]]
-            near = history.parameters.mutate(np.repeat(best, STEPS, axis=0), rng, np.ones(CLIMBERS * STEPS, dtype=np.int64)[:len(best)*STEPS])
+            near = history.parameters.mutate(
+                np.repeat(best, STEPS, axis=0), rng, np.ones(CLIMBERS * STEPS, dtype=np.int64)[: len(best) * STEPS]
+            )
             near = history.unseen(near)
             seen = set(keys(candidates))
             near = near[[k not in seen for k in keys(near)]] if len(near) else near

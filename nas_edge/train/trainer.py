@@ -85,7 +85,7 @@ class ImageTrainer:
             finally:
                 for objective in objectives:
                     objective.finish(model)
-            self._recalibrate_batch_norm(model, device)
+            self._recalibrate(model, device)
         return _laid_out(model.to("cpu"), torch.contiguous_format).eval()
 
     def _run(self, model: nn.Module, samples: int, objectives: Sequence[Objective], device: torch.device) -> None:
@@ -96,12 +96,12 @@ class ImageTrainer:
         parameters = [p for p in model.parameters() if p.requires_grad]
         own = [p for objective in objectives for p in objective.parameters()]
         optimizer = torch.optim.AdamW(
-            _decay_groups([*parameters, *own], self.config.weight_decay), lr=self.config.learning_rate, fused=True
+            decay_groups([*parameters, *own], self.config.weight_decay), lr=self.config.learning_rate, fused=True
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, tuning))
         scaler = torch.amp.GradScaler(device.type, enabled=self.config.precision == "float16")
         for step, (inputs, labels) in enumerate(stream, start=1):
-            with self._autocast(device):
+            with autocast(self.config, device):
                 outputs = model(inputs.contiguous(memory_format=torch.channels_last)).float()
                 loss = F.cross_entropy(outputs, labels, label_smoothing=self.config.label_smoothing)
                 for objective in objectives:
@@ -118,11 +118,15 @@ class ImageTrainer:
                 for objective in objectives:
                     objective.epoch_end(model, math.ceil(step / steps_an_epoch), epochs)
 
-    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        dtype = PRECISIONS.get(self.config.precision)
-        return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+    def recalibrate(self, model: nn.Module) -> None:
+        """Measure the statistics of batch norm anew for weights that are not those that it has seen, in place."""
+        was_training = model.training
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self._recalibrate(model.train(), torch.device("cpu"))
+        model.train(was_training)
 
-    def _recalibrate_batch_norm(self, model: nn.Module, device: torch.device) -> None:
+    def _recalibrate(self, model: nn.Module, device: torch.device) -> None:
         """Replace the running statistics, which lag behind in a short training, by those of the final weights."""
         norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         momenta = [norm.momentum for norm in norms]
@@ -158,12 +162,18 @@ class ImageTrainer:
         return right / len(split)
 
 
+def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[object]:
+    """The precision of a training."""
+    dtype = PRECISIONS.get(config.precision)
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
 def _laid_out(model: nn.Module, memory_format: torch.memory_format) -> nn.Module:
     """The model in a memory format: with channels last, convolutions train up to 1.7 times as fast on a CPU."""
     return model.to(memory_format=memory_format)  # type: ignore[call-overload,no-any-return]
 
 
-def _decay_groups(parameters: Sequence[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
+def decay_groups(parameters: Sequence[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
     """Weight decay on matrices and kernels alone: on scales and biases of batch norm it only hurts."""
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
@@ -173,10 +183,11 @@ def _decay_groups(parameters: Sequence[nn.Parameter], weight_decay: float) -> li
 
 def _rate(step: int, steps: int, tuning: int) -> float:
     """The share of the learning rate in a training of so many steps, with `tuning` of fine-tuning after them."""
-    return _cosine(step, steps) if step < steps or not tuning else FINETUNE_RATE * _cosine(step - steps, tuning)
+    return cosine(step, steps) if step < steps or not tuning else FINETUNE_RATE * cosine(step - steps, tuning)
 
 
-def _cosine(step: int, steps: int) -> float:
+def cosine(step: int, steps: int) -> float:
+    """The share of the learning rate in a step: up in a straight line, and down in half a cosine."""
     warmup = max(1, round(steps * WARMUP_SHARE))
     if step < warmup:
         return (step + 1) / warmup

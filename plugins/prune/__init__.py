@@ -37,7 +37,7 @@ class PruneConfig:
     """
 
     ratio: float = 0.3
-    scope: str = "global"
+    scope: str = "layer"
     criterion: str = "l2"
     round_to: int | str = 8
     schedule: str = "one_shot"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nas_edge import Scope, SearchSpace, hookimpl
+from nas_edge import Scope, SearchSpace, Supernet, hookimpl
 
-from . import architecture
+from . import architecture, sharing
 from .architecture import ACTIVATIONS, ATTENTIONS, BLOCKS, Architecture
 
 if TYPE_CHECKING:
@@ -74,6 +74,10 @@ class MobileNetSpace(SearchSpace):
                 {**inverted, "width": 128, "kernel": 3, "stride": 2},
             ],
         }
+
+    def supernet(self) -> Supernet:
+        """Elastic in depth, width, kernel, expansion and resolution: see `sharing`."""
+        return Supernet(self.largest(), sharing.smallest(), sharing.whole(), sharing.shared_name)
 
 
 def _suggest_int(scope: Scope, name: str, values: architecture.Ints) -> int:

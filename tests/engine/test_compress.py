@@ -206,11 +206,11 @@ def test_a_model_without_weights_is_trained_once(tiny: Registry, here: Path, mon
 def test_it_goes_on_without_the_file_of_weights(tiny: Registry, here: Path) -> None:
     """As if it had not stopped; and a trial off the front is exported."""
     options: dict[str, Any] = {"techniques": ["prune", "quantize"], "seed": 3}
-    whole = compressed(quick_config(here / "whole", TRAINED, trials=5, **options), tiny).stored
+    whole = compressed(quick_config(here / "whole", TRAINED, trials=8, **options), tiny).stored
     compressed(quick_config(here / "run", TRAINED, trials=3, **options), tiny)
     (here / "weights.pt").unlink()
-    parts = compressed(quick_config(here / "run", TRAINED, trials=5, **options), tiny).stored
-    assert found(parts) == found(whole) and parts.finished() == 5
+    parts = compressed(quick_config(here / "run", TRAINED, trials=8, **options), tiny).stored
+    assert found(parts) == found(whole) and parts.finished() == 8
     off = next(t for t in parts.trials(TrialState.COMPLETE) if t.number not in parts.tables.finals("small-digits"))
     export_trial(locate(str(here / "run"), None), off.number, here / "exported", Progress())
     assert sha256(here / "exported" / "model.onnx") == off.user_attrs["onnx_sha256"]
