@@ -95,7 +95,7 @@ class StudyConfig(BaseModel):
     )
     supernet: bool = Field(False, description="let candidates inherit their weights from a network of all of them")
     teacher: str = Field(LARGEST, description="largest of the space, torchvision:NAME[:WEIGHTS] or module:function")
-    sampler: str = "nsga2"
+    sampler: str = "surrogate"
     storage: str | None = None
     workers: int = Field(1, ge=1)
     seed: int = Field(0, ge=0, lt=2**63)

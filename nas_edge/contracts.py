@@ -313,10 +313,6 @@ class Trainer(Protocol):
         """The fraction of a split that the torch model gets right."""
         ...
 
-    def recalibrate(self, model: nn.Module) -> None:
-        """Measure the statistics of batch norm anew, in place, for weights that are not those that it has seen."""
-        ...
-
 
 @dataclass(frozen=True)
 class Context:

@@ -66,7 +66,8 @@ def produce(
     model = build_model(registry, spec.arch, context.data, context.seed)
     if context.inherit:
         context.inherit(spec.arch, model)
-        context.trainer.recalibrate(model)
+        if isinstance(context.trainer, ImageTrainer):
+            context.trainer.recalibrate(model)
     if before:
         model = making.train(model, LastTraining(context.trainer, before, "train"))
     elif given:
@@ -172,9 +173,6 @@ class Untrained:
                         if values is not None:
                             values.add_(0.1 * torch.rand(values.shape, generator=generator))
         return model
-
-    def recalibrate(self, model: nn.Module) -> None:
-        """Nothing: what is not trained is not judged."""
 
     def accuracy(self, model: nn.Module, split: Split) -> float:
         raise InvalidCandidate("no accuracy is known of a model that was not trained; check context.trained first")

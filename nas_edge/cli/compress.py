@@ -47,7 +47,7 @@ def compress(
     teacher: Annotated[
         str | None, typer.Option(help="Who distillation learns from; by default the model as it was given.")
     ] = None,
-    sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random; see `nas-edge plugins`.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="surrogate, evolution, ...; see `nas-edge plugins`.")] = None,
     storage: StorageOption = None,
     study: Annotated[str | None, typer.Option(help="The study's name; by default those of model and data.")] = None,
     seed: SeedOption = None,

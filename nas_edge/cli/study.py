@@ -57,7 +57,7 @@ def search(
     max_drop: Annotated[
         float | None, typer.Option(help="Points of accuracy that one step may cost; 5 by default.")
     ] = None,
-    sampler: Annotated[str | None, typer.Option(help="nsga2, tpe or random; see `nas-edge plugins`.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="surrogate, evolution, ...; see `nas-edge plugins`.")] = None,
     storage: StorageOption = None,
     study: Annotated[str | None, typer.Option(help="The study's name; by default that of the data set.")] = None,
     workers: WorkersOption = None,

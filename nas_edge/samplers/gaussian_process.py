@@ -20,7 +20,7 @@ TOTAL_WEIGHT = 2.0  # a priori: of all parameters together
 WEIGHT_SPREAD, VARIANCE_SPREAD, NOISE_SPREAD = 1.0, 1.0, 1.5  # a priori, of the logarithms
 USUAL_NOISE = 0.01
 MAX_STEPS = 30
-BOUND = 12.0  # of the logarithms: beyond it nothing changes but the rounding
+BOUND = 4.0  # of the logarithms, from the start: without noise the likelihood may have no top
 
 
 @dataclass(frozen=True)

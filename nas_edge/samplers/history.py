@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from nas_edge.spec import ENABLED
 
 Array = npt.NDArray[np.float64]
 UNDONE = "undone"  # the attribute of a trial: techniques that were on, and that its candidate does without
+USELESS = 1.0  # by how much a candidate misses what was wanted of it whose techniques were undone
 HELD = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
@@ -24,7 +25,8 @@ HELD = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 class History:
     """The trials of a study but for failed and waiting ones, oldest first.
 
-    What was undone counts as off, for so the values came about; `asked` are the rows as they were asked for.
+    What was undone counts as off, for so the values came about. As it was asked for, the candidate has another row,
+    which has no values and misses what was wanted of it.
     `losses` `[count, objectives]` are to be minimised, NaN where a trial has no values; `violations` `[count]` are the
     largest of a trial's constraints, NaN where it has none, and above 0 where it misses one.
     """
@@ -35,7 +37,6 @@ class History:
     violations: Array
     running: npt.NDArray[np.bool_]
     maximised: tuple[bool, ...]
-    asked: Rows
 
     @classmethod
     def of(cls, study: optuna.Study, trial: FrozenTrial | None = None) -> History:
@@ -56,8 +57,23 @@ class History:
             if held.constraints:
                 violations[i] = max(held.constraints.values())
         running = np.array([t.state is TrialState.RUNNING for t in trials], dtype=bool)
-        asked, rows = (parameters.encode([params(t) for t in trials]) for params in (_asked, _effective))
-        return cls(parameters, rows, losses, violations, running, maximised, asked)
+        history = cls(
+            parameters, parameters.encode([_effective(t) for t in trials]), losses, violations, running, maximised
+        )
+        undone = [t.params for t in trials if t.user_attrs.get(UNDONE)]
+        return history._with_useless(parameters.encode(undone)) if undone else history
+
+    def _with_useless(self, rows: Rows) -> History:
+        """With rows that came to nothing. Those that came to something miss nothing, where no constraint says so."""
+        count, objectives = len(rows), self.losses.shape[1]
+        known = np.where(np.isnan(self.violations) & self.finished, -USELESS, self.violations)
+        return replace(
+            self,
+            rows=np.concatenate([self.rows, rows]),
+            losses=np.concatenate([self.losses, np.full((count, objectives), np.nan)]),
+            violations=np.concatenate([known, np.full(count, USELESS)]),
+            running=np.concatenate([self.running, np.zeros(count, dtype=bool)]),
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -74,17 +90,13 @@ class History:
 
     def unseen(self, rows: Rows) -> Rows:
         """The rows that no trial has had, each once."""
-        seen = set(keys(self.rows)) | set(keys(self.asked))
+        seen = set(keys(self.rows))
         kept = []
         for i, key in enumerate(keys(rows)):
             if key not in seen:
                 seen.add(key)
                 kept.append(i)
         return rows[kept]
-
-
-def _asked(trial: FrozenTrial) -> dict[str, Any]:
-    return trial.params
 
 
 def _effective(trial: FrozenTrial) -> dict[str, Any]:
@@ -113,7 +125,13 @@ def pareto_ranks(losses: Array) -> npt.NDArray[np.int64]:
 
 
 def quality_and_cost(losses: Array, maximised: Sequence[bool], rng: np.random.Generator) -> Array:
-    """Losses of many objectives as two: that of quality, and that of all costs together.
+    """Losses of many objectives as two: that of all costs together, and that of quality."""
+    two: Array = losses @ combination(losses, maximised, rng).T
+    return two
+
+
+def combination(losses: Array, maximised: Sequence[bool], rng: np.random.Generator) -> Array:
+    """The weights `[2, objectives]` of all costs together, and of quality.
 
     Quality is the objective that is maximised, or the first. Several costs are weighed at random, each in units of its
     own spread, so that over many draws each front of two is advanced (Knowles 2006, ParEGO).
@@ -121,9 +139,10 @@ def quality_and_cost(losses: Array, maximised: Sequence[bool], rng: np.random.Ge
     objectives = losses.shape[1]
     quality = list(maximised).index(True) if sum(maximised) == 1 else 0
     costs = [k for k in range(objectives) if k != quality]
-    if len(costs) == 1:
-        return losses[:, [costs[0], quality]]
-    spread = np.array([np.nanstd(losses[:, k]) or 1.0 for k in costs])
-    weights = rng.dirichlet(np.ones(len(costs)))
-    together = (losses[:, costs] / spread) @ weights
-    return np.stack([together, losses[:, quality]], axis=1)
+    weights = np.zeros((2, objectives))
+    weights[1, quality] = 1.0
+    weights[0, costs] = 1.0
+    if len(costs) > 1:
+        spread = np.array([np.nanstd(losses[:, k]) or 1.0 for k in costs])
+        weights[0, costs] = rng.dirichlet(np.ones(len(costs))) / spread
+    return weights

@@ -114,7 +114,7 @@ class Parameters:
         for trial in trials:
             for name, distribution in trial.distributions.items():
                 known = found.get(name)
-                if known is None or (known != distribution and not isinstance(known, CategoricalDistribution)):
+                if known is None or (not isinstance(known, CategoricalDistribution) and known != distribution):
                     found[name] = distribution if known is None else _wider(known, distribution)
         self.all = tuple(Parameter(name, dist) for name, dist in found.items() if not dist.single())
         self._index = {parameter.name: i for i, parameter in enumerate(self.all)}

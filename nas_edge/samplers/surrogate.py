@@ -10,18 +10,19 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from nas_edge.samplers.gaussian_process import Array, GaussianProcess, Kernel, fit_kernel
-from nas_edge.samplers.history import History, pareto_ranks, quality_and_cost
+from nas_edge.samplers.history import History, combination, pareto_ranks
 from nas_edge.samplers.improvement import expected_excess, expected_hypervolume_improvement, front
-from nas_edge.samplers.parameters import Rows, keys
+from nas_edge.samplers.parameters import Rows
 from nas_edge.samplers.proposing import ProposingSampler
 
 MOST_POINTS = 400  # that a process is conditioned on
 MOST_FITTED = 160  # that its kernel is fitted to
-REFIT = 1.3  # times as many trials as at the last fit
-TAIL = 0.5  # of the range that matters: values beyond it are taken for no worse
-CLIMBS, CLIMBERS, STEPS = 2, 10, 30
-NEIGHBOURS, FARTHER, CROSSED, RANDOM = 600, 600, 300, 300
-
+LEAST_FITTED, REFIT = 8, 1.3  # trials of the first fit, and how many times as many each later one has
+LEAST_CHANCE = 0.2  # of meeting the constraints: a promise that is broken so often is none
+MARGIN = 0.05  # beyond the cost of the best quality
+BEYOND = 2.0  # times as far beyond the median as the best is before it: what is worse counts as no worse
+# Few: the best of all there are is where the processes are overconfident.
+NEIGHBOURS, FARTHER, CROSSED, RANDOM = 200, 200, 100, 100
 
 Gain = Callable[[Rows], Array]
 Prediction = Callable[[Rows], tuple[Array, Array]]
@@ -41,19 +42,7 @@ class SurrogateSampler(ProposingSampler):
         candidates = history.unseen(_candidates(history, rng))
         if not len(candidates):
             return candidates
-        gain = self._gain(history, rng)
-        gains = gain(candidates)
-        for _ in range(CLIMBS):
-            best = candidates[np.argsort(-gains, kind="stable")[:CLIMBERS]]
-            near = history.parameters.mutate(
-                np.repeat(best, STEPS, axis=0), rng, np.ones(CLIMBERS * STEPS, dtype=np.int64)[: len(best) * STEPS]
-            )
-            near = history.unseen(near)
-            seen = set(keys(candidates))
-            near = near[[k not in seen for k in keys(near)]] if len(near) else near
-            if not len(near):
-                break
-            candidates, gains = np.concatenate([candidates, near]), np.concatenate([gains, gain(near)])
+        gains = self._gain(history, rng)(candidates)
         ranked: Rows = candidates[np.argsort(-gains, kind="stable")]
         return ranked
 
@@ -64,64 +53,74 @@ class SurrogateSampler(ProposingSampler):
         improvement = self._improvement(history, rng)
         if not known.any() or not (violations[known] > 0).any():
             return improvement
-        missed = _process(history, known, _winsorized(violations))
+        missed = _process(history, known, _winsorized(violations), _kernel(history, known, violations))
         anything = (history.feasible & history.finished).any()
 
         def gain(rows: Rows) -> Array:
             means, deviations = missed(rows)
             met: Array = ndtr(-means / deviations)
-            return improvement(rows) * met if anything else met
+            return np.where(met < LEAST_CHANCE, met - 1, improvement(rows) * met) if anything else met
 
         return gain
 
     def _improvement(self, history: History, rng: np.random.Generator) -> Gain:
         finished, usable = history.finished, history.finished & history.feasible
-        if history.losses.shape[1] == 1:
+        objectives = history.losses.shape[1]
+        if objectives == 1:
             losses = history.losses[:, 0]
             least = float(losses[usable].min()) if usable.any() else np.inf
-            one = _process(history, finished, _winsorized(losses))
+            one = _process(history, finished, _winsorized(losses), _kernel(history, finished, losses))
             return lambda rows: expected_excess(least, *one(rows))
-        losses = quality_and_cost(history.losses, history.maximised, rng)
+        mixing = combination(history.losses, history.maximised, rng)
+        losses = history.losses @ mixing.T
         best = losses[finished].min(axis=0)
         reference = _reference(losses[usable], losses[finished][: self._start], best)
-        limits = reference + TAIL * (reference - best)
-        processes = [self._process(history, np.minimum(losses[:, k], limits[k])) for k in range(2)]
+        finest = int(losses[finished][:, 1].argmin())
+        processes = [self._objective(history, k, finest) for k in range(objectives)]
 
         def improvement(rows: Rows) -> Array:
             means, deviations = (np.stack(parts, axis=1) for parts in zip(*(p(rows) for p in processes), strict=True))
+            means, deviations = means @ mixing.T, np.sqrt(deviations**2 @ (mixing**2).T)
             floor = _floor(best, reference)
             return expected_hypervolume_improvement(means, deviations, losses[usable], reference, floor)
 
         return improvement
 
-    def _process(self, history: History, values: Array) -> Prediction:
-        """Predicts one objective. What still runs counts with what is expected of it (Ginsbourger 2010)."""
+    def _objective(self, history: History, k: int, best: int) -> Prediction:
+        """Predicts one objective, as far as the finished candidate of the best quality at least.
+
+        What still runs counts with what is expected of it (Ginsbourger 2010).
+        """
         finished, running = history.finished, history.running
+        losses = history.losses[:, k]
+        kernel = _kernel(history, finished, losses, self._start)
+        limit = _winsorized(losses[finished], self._start).max()
+        values = np.minimum(losses, max(limit, losses[finished][best] + MARGIN * abs(losses[finished][best])))
         if running.any():
-            values = values.copy()
-            values[running], _ = _process(history, finished, values)(history.rows[running])
+            values[running], _ = _process(history, finished, values, kernel)(history.rows[running])
             finished = finished | running
-        return _process(history, finished, values)
+        return _process(history, finished, values, kernel)
 
 
-def _process(history: History, known: npt.NDArray[np.bool_], values: Array) -> Prediction:
+def _process(history: History, known: npt.NDArray[np.bool_], values: Array, kernel: Kernel) -> Prediction:
     """Predicts means and standard deviations of rows from the known values."""
     features = history.parameters.features
-    points, values = features.of(history.rows[known]), values[known]
-    kernel = _kernel(points, values, features.owner)
+    rows, values = history.rows[known], values[known]
     chosen = _spread_out(values, MOST_POINTS)
-    process = GaussianProcess(points[chosen], values[chosen], features.owner, kernel)
+    process = GaussianProcess(features.of(rows[chosen]), values[chosen], features.owner, kernel)
     return lambda rows: process.predict(features.of(rows))
 
 
-def _kernel(points: Array, values: Array, owner: npt.NDArray[np.int64]) -> Kernel:
+def _kernel(history: History, known: npt.NDArray[np.bool_], values: Array, start: int | None = None) -> Kernel:
     """The kernel of so many first trials that it is found anew only now and then, whoever asks."""
-    count = len(points)
-    fitted = min(count, 8)
-    while round(fitted * REFIT) <= count:
+    features, values = history.parameters.features, values[known]
+    fitted = min(len(values), LEAST_FITTED)
+    while round(fitted * REFIT) <= len(values):
         fitted = round(fitted * REFIT)
-    chosen = _spread_out(values[:fitted], MOST_FITTED)
-    return _fitted(points[:fitted][chosen].tobytes(), values[:fitted][chosen].tobytes(), tuple(owner.tolist()))
+    values = _winsorized(values[:fitted], start)
+    chosen = _spread_out(values, MOST_FITTED)
+    points = features.of(history.rows[known][:fitted][chosen])
+    return _fitted(points.tobytes(), values[chosen].tobytes(), tuple(features.owner.tolist()))
 
 
 @functools.lru_cache(maxsize=16)
@@ -146,7 +145,7 @@ def _reference(usable: Array, start: Array, best: Array) -> Array:
     reference = middle + (middle - best)
     if len(usable):
         dearest = usable[np.lexsort((usable[:, 0], usable[:, 1]))[0], 0]
-        reference[0] = max(reference[0], dearest + 0.05 * abs(dearest))
+        reference[0] = max(reference[0], dearest + MARGIN * abs(dearest))
     return np.where(reference > best, reference, best + np.maximum(np.abs(best), 1.0) * 1e-3)
 
 
@@ -155,10 +154,13 @@ def _floor(best: Array, reference: Array) -> Array:
     return np.where(best > 0, best / 2, best - 0.1 * (reference - best))
 
 
-def _winsorized(values: Array) -> Array:
-    """Values of which the largest are no larger than as far beyond the median as the least is before it, and half."""
-    middle, least = float(np.nanmedian(values)), float(np.nanmin(values))
-    return np.minimum(values, middle + (1 + TAIL) * (middle - least)) if middle > least else values
+def _winsorized(values: Array, start: int | None = None) -> Array:
+    """Values of which the largest are no larger than twice as far beyond the median as the least is before it.
+
+    The median is that of the first `start`, where that is given: later ones are chosen.
+    """
+    middle, least = float(np.nanmedian(values[:start])), float(np.nanmin(values))
+    return np.minimum(values, middle + BEYOND * (middle - least)) if middle > least else values
 
 
 def _candidates(history: History, rng: np.random.Generator) -> Rows:

@@ -7,6 +7,7 @@ cutting them out, and measures its batch norm's statistics anew (their section 3
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,7 +185,7 @@ def _restore(path: Path, shared: SharedWeights, optimizer: torch.optim.Optimizer
         fits = state["steps"] == steps and {n: w.shape for n, w in weights.items()} == {
             n: w.shape for n, w in shared.tensors.items()
         }
-    except (RuntimeError, OSError, EOFError, KeyError, AttributeError):
+    except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
         return 0
     if not fits:
         return 0

@@ -13,7 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 import nas_edge
-from nas_edge.samplers.history import History, pareto_ranks, quality_and_cost
+from nas_edge.samplers.history import UNDONE, History, pareto_ranks, quality_and_cost
 from nas_edge.samplers.improvement import hypervolume
 
 from . import conditional
@@ -115,6 +115,43 @@ def test_constraints_are_learned() -> None:
     study.optimize(constrained, n_trials=50)
     proposed = study.trials[16:]
     assert statistics.mean(t.constraints["corner"] <= 0.02 for t in proposed) > 0.8
+
+
+def shrunk(trial: optuna.Trial) -> tuple[float, float]:
+    """A technique gains up to a ratio of 0.5; what is beyond is undone, and the values are those without it."""
+    base = trial.suggest_int("base", 1, 40)
+    ratio = trial.suggest_float("cut.ratio", 0, 1) if trial.suggest_categorical("cut.enabled", [True, False]) else 0.0
+    if ratio > 0.5:
+        trial.set_user_attr(UNDONE, ["cut"])
+        ratio = 0.0
+    return 1 - 1 / base - ratio**2, base * (1 - ratio)
+
+
+def test_what_was_undone_counts_as_off() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    cut = {"cut.enabled": True, "cut.ratio": 0.8}
+    for params in (
+        {"base": 9, **cut},
+        {"base": 4, "cut.enabled": False},
+        {"base": 2, "cut.enabled": True, "cut.ratio": 0.2},
+    ):
+        study.enqueue_trial(params)
+    study.optimize(shrunk, n_trials=3)
+    history = History.of(study)
+    off, as_asked = history.parameters.encode([{"base": 9, "cut.enabled": False}, {"base": 9, **cut}])
+    np.testing.assert_array_equal(history.rows[0], off)
+    np.testing.assert_array_equal(history.rows[3], as_asked)
+    assert history.losses[0].tolist() == [pytest.approx(-8 / 9), 9.0] and np.isnan(history.losses[3]).all()
+    assert history.feasible.tolist() == [True, True, True, False] and not history.running.any()
+    assert len(history.unseen(np.stack([off, as_asked]))) == 0
+
+
+def test_what_is_undone_is_avoided() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=nas_edge.sampler("surrogate", seed=0))
+    study.optimize(shrunk, n_trials=110)
+    proposed = study.trials[50:]
+    assert statistics.mean(bool(t.user_attrs.get(UNDONE)) for t in proposed) < 0.18  # at random a quarter
+    assert statistics.mean(t.params["cut.enabled"] for t in proposed) > 0.6
 
 
 def test_trials_in_other_hands_are_not_proposed_again() -> None:

@@ -19,10 +19,10 @@ from nas_edge.data.batches import Batches
 from nas_edge.train.trainer import (
     RECALIBRATION_SAMPLES,
     ImageTrainer,
-    _cosine,
-    _decay_groups,
     _rate,
     check_precision,
+    cosine,
+    decay_groups,
     training_device,
 )
 
@@ -76,14 +76,14 @@ def test_a_frozen_layer_stays_frozen() -> None:
 
 
 def test_the_schedule_is_one_cosine_after_a_short_warm_up() -> None:
-    rates = [_cosine(step, 100) for step in range(100)]
+    rates = [cosine(step, 100) for step in range(100)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])  # a tenth of the steps
     assert rates[10] == 1.0
     assert rates[55] == pytest.approx(0.5)  # half-way
     assert rates[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
     assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert _cosine(100, 100) == pytest.approx(0.0)
-    assert _cosine(0, 1) == 1.0
+    assert cosine(100, 100) == pytest.approx(0.0)
+    assert cosine(0, 1) == 1.0
 
 
 def black(labels: Tensor) -> ImageData:
@@ -107,7 +107,7 @@ def test_label_smoothing_ends_at_its_closed_form() -> None:
 
 def test_weight_decay_acts_on_matrices_alone() -> None:
     matrix, bias = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
-    decayed, free = _decay_groups([bias, matrix], 0.1)
+    decayed, free = decay_groups([bias, matrix], 0.1)
     assert (decayed["params"], decayed["weight_decay"]) == ([matrix], 0.1)
     assert (free["params"], free["weight_decay"]) == ([bias], 0.0)
 
@@ -241,10 +241,10 @@ def test_float16_needs_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_fine_tuning_is_a_second_cosine_at_a_tenth() -> None:
     rates = [_rate(step, 100, 50) for step in range(150)]
-    assert rates[:100] == [_cosine(step, 100) for step in range(100)]
-    assert rates[100:] == pytest.approx([0.1 * _cosine(step, 50) for step in range(50)])
+    assert rates[:100] == [cosine(step, 100) for step in range(100)]
+    assert rates[100:] == pytest.approx([0.1 * cosine(step, 50) for step in range(50)])
     assert max(rates[100:]) == pytest.approx(0.1)
-    assert [_rate(step, 100, 0) for step in range(101)] == [_cosine(step, 100) for step in range(101)]
+    assert [_rate(step, 100, 0) for step in range(101)] == [cosine(step, 100) for step in range(101)]
 
 
 def test_fine_tuning_goes_on_where_the_schedules_ended() -> None:

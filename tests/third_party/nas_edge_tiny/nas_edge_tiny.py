@@ -16,6 +16,7 @@ from nas_edge import (
     Prediction,
     Scope,
     SearchSpace,
+    Supernet,
     Target,
     hookimpl,
 )
@@ -51,6 +52,10 @@ class Tiny(SearchSpace):
             nn.Flatten(),
             nn.Linear(features * (-(-resolution // 4)) ** 2, num_classes),
         )
+
+    def supernet(self) -> Supernet:
+        largest, smallest = ({"width": w, "features": f, "kernel": k} for w, f, k in ((19, 39, 5), (4, 8, 3)))
+        return Supernet(largest, smallest, [largest], lambda params, name: name)
 
 
 class Bench(Target):
