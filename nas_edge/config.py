@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from nas_edge.errors import UserError, unknown_name
 from nas_edge.goals import Goals
+from nas_edge.until import Until
 
 MAX_FILE_BYTES = 1_000_000
 DEFAULT_EPOCHS = 4
@@ -85,6 +86,7 @@ class StudyConfig(BaseModel):
     target: str = "local"
     trials: int = Field(40, ge=1, description="evaluated candidates, in all")
     timeout: float | None = Field(None, gt=0, description="seconds")
+    until: str | None = Field(None, description="what one candidate is to reach, which ends the search")
     objectives: list[str] = ["accuracy", "latency_ms"]
     max_latency_ms: float | None = Field(None, gt=0)
     techniques: list[str] | None = None
@@ -140,6 +142,13 @@ class StudyConfig(BaseModel):
             raise ValueError("use largest, torchvision:NAME, torchvision:NAME:WEIGHTS.pt or module:function")
         return value
 
+    @field_validator("until")
+    @classmethod
+    def _conditions(cls, value: str | None) -> str | None:
+        if value is not None:
+            Until.parse(value)
+        return value
+
     @field_validator("study")
     @classmethod
     def _safe_name(cls, value: str) -> str:
@@ -175,7 +184,7 @@ class StudyConfig(BaseModel):
 
         Data and target are left out: their fingerprints are compared, wherever they lie.
         """
-        elsewhere = {"study", "trials", "timeout", "storage", "workers", "out", "target", "data", "goals"}
+        elsewhere = {"study", "trials", "timeout", "storage", "workers", "out", "target", "data", "goals", "until"}
         latency = {"calibration_seconds", "audit_trials", "audit_every"}
         return self.model_dump(exclude=elsewhere | latency)
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "spec", "records"),
     ("contracts", "hookspecs"),
-    ("plugins", "config", "goals"),
+    ("plugins", "config", "goals", "until"),
     ("data", "train", "export", "latency", "targets", "agent"),
     ("estimate", "figures", "gate", "steps", "making", "pipeline", "models", "evaluate"),
     ("samplers",),

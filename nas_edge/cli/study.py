@@ -18,6 +18,9 @@ StorageOption = Annotated[str | None, typer.Option(help="Database URL; by defaul
 OutOption = Annotated[str | None, typer.Option(help="Folder of the study's files; by default runs/NAME.")]
 TrialsOption = Annotated[int | None, typer.Option(help="Evaluated candidates in all; 40 for a new study.")]
 TimeoutOption = Annotated[float | None, typer.Option(help="Stop asking for new candidates after so many seconds.")]
+UntilOption = Annotated[
+    str | None, typer.Option(help="End when a candidate is so good: 'accuracy >= 0.92 and latency_ms <= 2'.")
+]
 DataOption = Annotated[str | None, typer.Option(help="digits, fashion-mnist:ROOT, cifar10:ROOT or folder:PATH.")]
 TargetOption = Annotated[str | None, typer.Option(help="Device; local, or local?threads=2.")]
 ChoicesOption = Annotated[
@@ -43,6 +46,7 @@ def search(
     threads: Annotated[int | None, typer.Option(help="Threads of the target: short for local?threads=N.")] = None,
     trials: TrialsOption = None,
     timeout: TimeoutOption = None,
+    until: UntilOption = None,
     objectives: Annotated[
         str | None, typer.Option(help="accuracy,latency_ms or accuracy,latency_ms,size_bytes.")
     ] = None,
@@ -54,6 +58,10 @@ def search(
     ] = None,
     choices: ChoicesOption = None,
     gate: GateOption = None,
+    supernet: Annotated[
+        bool | None,
+        typer.Option("--supernet/--no-supernet", help="Let candidates inherit their weights; off by default."),
+    ] = None,
     max_drop: Annotated[
         float | None, typer.Option(help="Points of accuracy that one step may cost; 5 by default.")
     ] = None,
@@ -77,11 +85,13 @@ def search(
         "threads": threads,
         "trials": trials,
         "timeout": timeout,
+        "until": until,
         "objectives": names_of(objectives),
         "max_latency_ms": max_latency_ms,
         "techniques": names_of(techniques),
         "set": choices or None,
         "gate": gate,
+        "supernet": supernet,
         "max_drop": max_drop,
         "teacher": teacher,
         "sampler": sampler,
@@ -100,6 +110,7 @@ def resume(
     study: StudyArgument,
     trials: TrialsOption = None,
     timeout: TimeoutOption = None,
+    until: UntilOption = None,
     workers: WorkersOption = None,
     data: Annotated[str | None, typer.Option(help="Where the data lies now, if it has moved.")] = None,
     storage: StorageOption = None,
@@ -109,7 +120,7 @@ def resume(
     from nas_edge.config import parse_config
 
     stored = _locate(study, storage)
-    given = {"trials": trials, "timeout": timeout, "workers": workers, "data": data}
+    given = {"trials": trials, "timeout": timeout, "until": until, "workers": workers, "data": data}
     values = {**stored.config.model_dump(), **{k: v for k, v in given.items() if v is not None}}
     values |= {"storage": stored.url, "out": str(stored.folder)}
     config = parse_config(values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import optuna
@@ -11,9 +11,9 @@ import sqlalchemy as sa
 import torch
 
 from nas_edge.config import StudyConfig
-from nas_edge.engine.audit import Auditor
 from nas_edge.engine.candidates import default_techniques
-from nas_edge.engine.compress import finalists, goals_met
+from nas_edge.engine.compress import finalists
+from nas_edge.engine.ending import Ending, reached_by_prediction
 from nas_edge.engine.finish import finish, front_evaluations
 from nas_edge.engine.given import ensure_given
 from nas_edge.engine.loop import notify, run_trials
@@ -49,10 +49,11 @@ def run_search(config: StudyConfig, progress: Progress | None = None) -> StoredS
         session.ensure_teacher(stored, progress)
         if config.goals is not None:
             enqueue_starts(session, stored)
-        if stored.finished() < config.trials and not goals_met(session, stored, progress):
+        ending = Ending(session, stored, progress)
+        if stored.finished() < config.trials and not ending.reached():
             progress.phase("Searching")
-            alone = config.workers == 1  # beside the training of siblings a measurement would lie
-            after_trial = _after_trial(session, stored, progress) if alone else None
+            # Beside the training of siblings a measurement would lie.
+            after_trial = ending.after_trial if config.workers == 1 else reached_by_prediction(stored)
             with siblings(stored, progress, deadline):
                 run_trials(session, stored, progress, deadline=deadline, after_trial=after_trial)
         torch.set_num_threads(available_cores())
@@ -60,17 +61,6 @@ def run_search(config: StudyConfig, progress: Progress | None = None) -> StoredS
         finish(session, stored, progress, kept=kept, longer=longer)
         notify(stored, progress, session.registry.hooks.hook.study_finished, evaluations=front_evaluations(stored))
     return stored
-
-
-def _after_trial(session: Session, stored: StoredStudy, progress: Progress) -> Callable[[int], bool]:
-    """Audits where that is due, and says whether the goals of a compression are met."""
-    auditor = Auditor(session, stored, progress)
-
-    def after_trial(finished: int) -> bool:
-        auditor.after_trial(finished)
-        return goals_met(session, stored, progress)
-
-    return after_trial
 
 
 def _settled(config: StudyConfig) -> StudyConfig:

@@ -55,6 +55,7 @@ def _work(config_json: str, deadline: float | None) -> None:
     import torch
 
     from nas_edge.config import StudyConfig
+    from nas_edge.engine.ending import reached_by_prediction
     from nas_edge.engine.given import ensure_given
     from nas_edge.engine.loop import run_trials
     from nas_edge.engine.progress import Progress
@@ -70,9 +71,10 @@ def _work(config_json: str, deadline: float | None) -> None:
         session = Session.open(config, load_plugins())
         stored = StoredStudy.create_or_load(config, session.facts)
         ensure_given(session, stored, Progress())
+        session.ensure_supernet(stored, Progress())
         session.ensure_profile(stored, Progress())
         session.ensure_teacher(stored, Progress())
-        run_trials(session, stored, Progress(), deadline=deadline)
+        run_trials(session, stored, Progress(), deadline=deadline, after_trial=reached_by_prediction(stored))
     except NasEdgeError as error:
         print(f"a worker ended: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None

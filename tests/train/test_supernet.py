@@ -58,10 +58,10 @@ def test_a_network_has_the_first_channels_and_the_middle_of_kernels() -> None:
     network = build(params)
     shared.load_into(params, network)
     whole = shared.tensors
-    assert torch.equal(network[0].weight, whole["the.0.weight"][:7, :, 1:4, 1:4])
-    assert torch.equal(network[1].bias, whole["the.1.bias"][:7])
-    assert torch.equal(network[3].weight, whole["the.3.weight"][:14, :7])
-    assert torch.equal(network[8].weight, whole["the.8.weight"][:, :56])
+    assert torch.equal(network.get_parameter("0.weight"), whole["the.0.weight"][:7, :, 1:4, 1:4])
+    assert torch.equal(network.get_parameter("1.bias"), whole["the.1.bias"][:7])
+    assert torch.equal(network.get_parameter("3.weight"), whole["the.3.weight"][:14, :7])
+    assert torch.equal(network.get_parameter("8.weight"), whole["the.8.weight"][:, :56])
     assert {name: tuple(t.shape) for name, t in whole.items()} == {
         f"the.{name}": tuple(p.shape) for name, p in build(LARGEST).named_parameters()
     }
@@ -77,7 +77,7 @@ def test_gradients_reach_the_shared_weights() -> None:
     own(images).square().sum().backward()
     gradient = shared.tensors["the.0.weight"].grad
     assert gradient is not None
-    torch.testing.assert_close(gradient[:5, :, 1:4, 1:4], own[0].weight.grad)
+    torch.testing.assert_close(gradient[:5, :, 1:4, 1:4], own.get_parameter("0.weight").grad)
     assert gradient[5:].abs().sum() == 0 and gradient[:, :, 0].abs().sum() == 0
 
 
@@ -107,8 +107,8 @@ class Stop(Exception):
 
 
 def test_an_interrupted_training_ends_as_a_whole_one(tmp_path: Path) -> None:
-    samples, shares = 3 * ROUND_STEPS * 64, []
-    path = tmp_path / "state.pt"
+    samples, path = 3 * ROUND_STEPS * 64, tmp_path / "state.pt"
+    shares: list[float] = []
     whole = trained(samples, each_round=shares.append)
     assert shares == pytest.approx([1 / 3, 2 / 3, 1.0])
 
@@ -125,14 +125,16 @@ def test_an_interrupted_training_ends_as_a_whole_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
 def test_a_checkpoint_that_cannot_be_read_is_begun_anew(tmp_path: Path, content: bytes) -> None:
-    path, shares = tmp_path / "state.pt", []
+    path = tmp_path / "state.pt"
+    shares: list[float] = []
     path.write_bytes(content)
     trained(64, path, each_round=shares.append)
     assert shares == [1.0]
 
 
 def test_a_checkpoint_of_another_training_is_not_taken_up(tmp_path: Path) -> None:
-    path, shares = tmp_path / "state.pt", []
+    path = tmp_path / "state.pt"
+    shares: list[float] = []
     trained(64, path)
     trained(128, path, each_round=shares.append)
     assert shares == [1.0] and torch.load(path, weights_only=True)["steps"] == 2
