@@ -25,9 +25,11 @@ from nas_edge.store.study import StoredStudy
 # A search trains networks from nothing; a given one only has to recover, and a high rate would undo what it learned.
 LEARNING_RATE = 1e-3
 GIVEN_BUDGET = 5.0  # of a model that comes without weights: compression of a half-trained one looks free
+# Where goals end it, latency and size are only to be good enough.
+SAMPLERS = {True: "constrained", False: "surrogate"}
 FINALISTS = 2  # where no trial meets the goals yet: short trainings rank those that are near each other by chance
 TRAIN = {"learning_rate": LEARNING_RATE, "teacher_budget": GIVEN_BUDGET, "finalists": FINALISTS}
-DEFAULTS = {"space": GivenModel.name, "sampler": "surrogate", "objectives": ["accuracy", "latency_ms", "size_bytes"]}
+DEFAULTS = {"space": GivenModel.name, "objectives": ["accuracy", "latency_ms", "size_bytes"]}
 
 
 def compress_config(model: str, options: Mapping[str, Any]) -> StudyConfig:
@@ -39,14 +41,16 @@ def compress_config(model: str, options: Mapping[str, Any]) -> StudyConfig:
     given = {name: value for name, value in options.items() if value is not None}
     goals = {name: given.pop(name) for name in Goals.model_fields if name in given}
     try:
-        Goals.model_validate(goals)
+        end = Goals.model_validate(goals).end
     except ValidationError as error:
         fault = error.errors()[0]
         flag, said = "--" + str(fault["loc"][0]).replace("_", "-"), fault["msg"]
         raise UserError(f"{flag} is {fault['input']!r}: {said[0].lower()}{said[1:]}") from None
     samples = given.pop("samples", None)
     train = {**TRAIN, **({} if samples is None else {"samples": samples}), **given.pop("train", {})}
-    return make_config(None, {**DEFAULTS, **given, "model": model, "goals": goals, "train": train})
+    return make_config(
+        None, {**DEFAULTS, "sampler": SAMPLERS[end], **given, "model": model, "goals": goals, "train": train}
+    )
 
 
 def goals_met(session: Session, stored: StoredStudy, progress: Progress) -> bool:
@@ -87,7 +91,8 @@ def finalists(stored: StoredStudy) -> tuple[list[FrozenTrial], list[FrozenTrial]
     if not config.final_budget:
         return kept, []
     nearest = [winner] if winner else sorted(standings.ranked, key=lambda s: not _misses_accuracy_alone(s))
-    return kept, [s.trial for s in nearest if _was_trained(stored, s)][: config.finalists]
+    trained = {s.trial.user_attrs["onnx_sha256"]: s.trial for s in reversed(nearest) if _was_trained(stored, s)}
+    return kept, list(reversed(trained.values()))[: config.finalists]
 
 
 def _misses_accuracy_alone(standing: Standing) -> bool:

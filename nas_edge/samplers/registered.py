@@ -25,6 +25,13 @@ def surrogate(seed: int) -> optuna.samplers.BaseSampler:
     return SurrogateSampler(seed)
 
 
+def constrained(seed: int) -> optuna.samplers.BaseSampler:
+    """Bayesian optimisation of the accuracy alone, under the constraints of a compression or a latency budget."""
+    from nas_edge.samplers.surrogate import ConstrainedSampler
+
+    return ConstrainedSampler(seed)
+
+
 def evolution(seed: int) -> optuna.samplers.BaseSampler:
     """Aging evolution (Real et al., 2019) with tournaments by non-domination."""
     from nas_edge.samplers.evolution import EvolutionSampler
@@ -83,6 +90,7 @@ def make_sampler(registry: Registry, name: str, seed: int) -> optuna.samplers.Ba
 @hookimpl
 def register_samplers(register: Callable[[str, Callable[[int], optuna.samplers.BaseSampler]], None]) -> None:
     register("surrogate", surrogate)
+    register("constrained", constrained)
     register("evolution", evolution)
     register("reinforce", reinforce)
     register("random", random)

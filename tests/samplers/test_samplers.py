@@ -117,6 +117,25 @@ def test_constraints_are_learned() -> None:
     assert statistics.mean(t.constraints["corner"] <= 0.02 for t in proposed) > 0.8
 
 
+def test_what_is_only_to_be_good_enough_is_no_objective() -> None:
+    """The best quality lies where its cost is all that is allowed, and only there it is looked for."""
+
+    def bounded(trial: optuna.Trial) -> tuple[float, float]:
+        x, y = trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)
+        trial.set_constraint("cost", x + y - 1)
+        return x - 2 * (y - 0.7) ** 2, x + y  # at most 0.425, at 0.55 and 0.45
+
+    best = {}
+    for name in ("constrained", "surrogate"):
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=nas_edge.sampler(name, seed=0))
+        study.optimize(bounded, n_trials=60)
+        allowed = [t for t in study.trials if t.constraints["cost"] <= 0]
+        best[name] = max(t.values[0] for t in allowed)
+        if name == "constrained":
+            assert statistics.mean(abs(t.params["x"] + t.params["y"] - 1) < 0.1 for t in study.trials[40:]) > 0.6
+    assert best["constrained"] > max(0.42, best["surrogate"])
+
+
 def shrunk(trial: optuna.Trial) -> tuple[float, float]:
     """A technique gains up to a ratio of 0.5; what is beyond is undone, and the values are those without it."""
     base = trial.suggest_int("base", 1, 40)
