@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import multiprocessing
 import os
 import statistics
 import sys
@@ -51,13 +52,18 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ |= dict.fromkeys(THREADS, "1")  # for the processes below: on small matrices threads only wait
     found: dict[str, Any] = {"benchmark": "samplers", "seeds": arguments.seeds, "tables": {}}
-    with ProcessPoolExecutor(arguments.processes) as pool:
+    with processes(arguments.processes) as pool:
         for table in arguments.table:
             found["tables"][Path(table.rpartition(":")[0]).name] = scores(arguments, table, pool)
     if arguments.proposals:
-        with ProcessPoolExecutor(1) as pool:
+        with processes(1) as pool:
             found["proposal_ms"] = pool.submit(proposal_ms).result()
     print(json.dumps(found))
+
+
+def processes(count: int) -> ProcessPoolExecutor:
+    """Fresh ones, which heed the environment."""
+    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
 
 
 def scores(arguments: argparse.Namespace, table: str, pool: ProcessPoolExecutor) -> dict[str, Any]:
