@@ -25,8 +25,6 @@ from nas_edge.store.study import StoredStudy
 # A search trains networks from nothing; a given one only has to recover, and a high rate would undo what it learned.
 LEARNING_RATE = 1e-3
 GIVEN_BUDGET = 5.0  # of a model that comes without weights: compression of a half-trained one looks free
-# Where goals end it, latency and size are only to be good enough.
-SAMPLERS = {True: "constrained", False: "surrogate"}
 FINALISTS = 2  # where no trial meets the goals yet: short trainings rank those that are near each other by chance
 TRAIN = {"learning_rate": LEARNING_RATE, "teacher_budget": GIVEN_BUDGET, "finalists": FINALISTS}
 DEFAULTS = {"space": GivenModel.name, "objectives": ["accuracy", "latency_ms", "size_bytes"]}
@@ -41,7 +39,7 @@ def compress_config(model: str, options: Mapping[str, Any]) -> StudyConfig:
     given = {name: value for name, value in options.items() if value is not None}
     goals = {name: given.pop(name) for name in Goals.model_fields if name in given}
     try:
-        end = Goals.model_validate(goals).end
+        Goals.model_validate(goals)
     except ValidationError as error:
         fault = error.errors()[0]
         flag, said = "--" + str(fault["loc"][0]).replace("_", "-"), fault["msg"]
@@ -49,7 +47,7 @@ def compress_config(model: str, options: Mapping[str, Any]) -> StudyConfig:
     samples = given.pop("samples", None)
     train = {**TRAIN, **({} if samples is None else {"samples": samples}), **given.pop("train", {})}
     return make_config(
-        None, {**DEFAULTS, "sampler": SAMPLERS[end], **given, "model": model, "goals": goals, "train": train}
+        None, {**DEFAULTS, "sampler": "surrogate", **given, "model": model, "goals": goals, "train": train}
     )
 
 

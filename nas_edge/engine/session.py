@@ -47,7 +47,7 @@ FIT_DRAWS = 20
 USUAL_ACCURACY = 0.95
 # A compressed network's loss falls as a power of the images that its recovery sees (Rosenfeld et al. 2021). From 4,000
 # to 100,000 images, where it was measured here: by 0.1 (low rank, few bits) to 0.7 (pruned).
-RECOVERY_POWER = 1 / 3
+RECOVERY_POWER = 1 / 2
 PREDICTOR_NAME = "nas_edge.predictor"
 
 
