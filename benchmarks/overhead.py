@@ -1,6 +1,6 @@
 """What the search itself costs for one more trial: sampling, storing and bookkeeping, without training or inference.
 
-    python benchmarks/overhead.py [--trials 1000] [--samplers nsga2 tpe random] [--json]
+    python benchmarks/overhead.py [--trials 1000] [--samplers surrogate nsga2 tpe random] [--json]
 
 Runs the real loop on a real SQLite study with an evaluation that takes no time, and reports the median milliseconds
 of the last 50 trials before each milestone. The goal is at most 150 ms at 1,000 stored trials. Prints one JSON object.
@@ -45,7 +45,7 @@ def tiny_model() -> onnx.ModelProto:
 
 
 def instant(
-    registry: Registry, spec: CandidateSpec, context: Context, train: TrainConfig, known: object = None
+    registry: Registry, spec: CandidateSpec, context: Context, train: TrainConfig, *others: object
 ) -> tuple[Candidate, Evaluation]:
     """An evaluation without work, whose figures follow from the candidate's key."""
     path = context.work_dir / "model.onnx"
@@ -99,7 +99,7 @@ def run(sampler: str, trials: int, folder: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--samplers", nargs="+", default=["nsga2", "tpe", "random"])
+    parser.add_argument("--samplers", nargs="+", default=["surrogate", "nsga2", "tpe", "random"])
     parser.add_argument("--json", action="store_true", help="the default; there is no other output")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -94,10 +94,18 @@ def opened(config: StudyConfig, registry: Registry) -> tuple[Session, StoredStud
 
 
 class Said(Progress):
-    """Keeps what a search warns of."""
+    """Keeps what a search says, its phases, and what it warns of."""
 
     def __init__(self) -> None:
+        self.phases: list[str] = []
+        self.said: list[str] = []
         self.warnings: list[str] = []
+
+    def phase(self, text: str) -> None:
+        self.phases.append(text)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)

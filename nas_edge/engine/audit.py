@@ -109,6 +109,18 @@ def measure_missing(session: Session, stored: StoredStudy, models: Sequence[Tria
         tables.add_measurement(model.onnx_sha256, key, result)
 
 
+def measure_searched(
+    session: Session, stored: StoredStudy, trials: Sequence[FrozenTrial], progress: Progress, question: str
+) -> None:
+    """Measure finished trials in the middle of a search. A target that cannot be measured costs a warning."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
+            measure_missing(session, stored, searched_models(stored, trials, Path(folder)), progress)
+    except MeasurementError as error:
+        progress.warn(f"{question} is not known yet: {error}")
+    progress.phase("Searching")
+
+
 def conclude(
     session: Session,
     stored: StoredStudy,

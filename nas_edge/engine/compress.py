@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 
 from nas_edge.config import StudyConfig, make_config
-from nas_edge.engine.audit import measure_missing, searched_models
+from nas_edge.engine.audit import measure_searched
 from nas_edge.engine.finish import read_recipe
 from nas_edge.engine.given import GivenModel
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
 from nas_edge.engine.standing import Standing, Standings, was_trained
-from nas_edge.errors import MeasurementError, UserError
+from nas_edge.errors import UserError
 from nas_edge.goals import DROP, Goals
 from nas_edge.models import ModelReference
 from nas_edge.store.study import StoredStudy
@@ -46,9 +44,7 @@ def compress_config(model: str, options: Mapping[str, Any]) -> StudyConfig:
         raise UserError(f"{flag} is {fault['input']!r}: {said[0].lower()}{said[1:]}") from None
     samples = given.pop("samples", None)
     train = {**TRAIN, **({} if samples is None else {"samples": samples}), **given.pop("train", {})}
-    return make_config(
-        None, {**DEFAULTS, "sampler": "surrogate", **given, "model": model, "goals": goals, "train": train}
-    )
+    return make_config(None, {**DEFAULTS, **given, "model": model, "goals": goals, "train": train})
 
 
 def goals_met(session: Session, stored: StoredStudy, progress: Progress) -> bool:
@@ -60,14 +56,8 @@ def goals_met(session: Session, stored: StoredStudy, progress: Progress) -> bool
     if standings is None:
         return False
     if standings.promising:
-        try:
-            with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
-                models = searched_models(stored, standings.promising, Path(folder))
-                measure_missing(session, stored, models, progress)
-        except MeasurementError as error:
-            progress.warn(f"whether the goals are met is not known yet: {error}")
+        measure_searched(session, stored, standings.promising, progress, "whether the goals are met")
         standings = Standings.of(stored) or standings
-        progress.phase("Searching")
     winner = standings.winner
     if winner is not None:
         progress.say(f"trial {winner.trial.number} meets all goals")
@@ -89,8 +79,13 @@ def finalists(stored: StoredStudy) -> tuple[list[FrozenTrial], list[FrozenTrial]
     if not config.final_budget:
         return kept, []
     nearest = [winner] if winner else sorted(standings.ranked, key=lambda s: not _misses_accuracy_alone(s))
-    trained = {s.trial.user_attrs["onnx_sha256"]: s.trial for s in reversed(nearest) if _was_trained(stored, s)}
-    return kept, list(reversed(trained.values()))[: config.finalists]
+    longer: dict[str, FrozenTrial] = {}  # by their files: an undone technique can leave two trials with the same
+    for standing in nearest:
+        if len(longer) == config.finalists:
+            break
+        if _was_trained(stored, standing):
+            longer.setdefault(standing.trial.user_attrs["onnx_sha256"], standing.trial)
+    return kept, list(longer.values())
 
 
 def _misses_accuracy_alone(standing: Standing) -> bool:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_edge.engine.audit import Auditor, measure_missing, searched_models
+from nas_edge.engine.audit import Auditor, measure_searched
 from nas_edge.engine.compress import goals_met
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
-from nas_edge.errors import MeasurementError
+from nas_edge.records import Measurement
 from nas_edge.store.study import StoredStudy
 from nas_edge.until import Until
 
@@ -54,39 +52,37 @@ class Ending:
 
 def reached_by_prediction(stored: StoredStudy) -> Callable[[int], bool]:
     """For workers side by side: what a search is to reach, as far as predictions say."""
-    return lambda finished: bool(until_predicted(stored))
-
-
-def until_predicted(stored: StoredStudy) -> list[FrozenTrial]:
-    """The finished trials that reach what their search is to reach, by latencies as they were found."""
-    if stored.config.until is None:
-        return []
-    until = Until.parse(stored.config.until)
-    return [t for t in stored.trials(TrialState.COMPLETE) if until.met(_figures(t, t.values[1]))]
+    until = _until(stored)
+    return lambda finished: until is not None and bool(_hopeful(stored, until))
 
 
 def until_measured(session: Session, stored: StoredStudy, progress: Progress) -> bool:
-    """Whether a trial reaches what its search is to reach by its measured latency: what may is measured now.
+    """Whether a trial reaches what its search is to reach by its measured latency: what may is measured now."""
+    until = _until(stored)
+    hopeful = [] if until is None else _hopeful(stored, until)
+    if until is None or not hopeful:
+        return False
 
-    A target that cannot be measured costs a warning.
-    """
-    hopeful = until_predicted(stored)
-    if not hopeful or stored.config.until is None:
-        return False
-    until = Until.parse(stored.config.until)
-    try:
-        with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
-            measure_missing(session, stored, searched_models(stored, hopeful, Path(folder)), progress)
-    except MeasurementError as error:
-        progress.warn(f"whether the search is at its end is not known yet: {error}")
-        return False
-    progress.phase("Searching")
+    def measured(trial: FrozenTrial) -> Measurement | None:
+        return stored.tables.measurement(trial.user_attrs["onnx_sha256"], session.target_key)
+
+    if new := [trial for trial in hopeful if measured(trial) is None]:
+        measure_searched(session, stored, new, progress, "whether the search is at its end")
     for trial in hopeful:
-        measured = stored.tables.measurement(trial.user_attrs["onnx_sha256"], session.target_key)
-        if measured is not None and until.met(_figures(trial, measured.p50_ms)):
+        found = measured(trial)
+        if found is not None and until.met(_figures(trial, found.p50_ms)):
             progress.say(f"trial {trial.number} reaches {stored.config.until}")
             return True
     return False
+
+
+def _until(stored: StoredStudy) -> Until | None:
+    return None if stored.config.until is None else Until.parse(stored.config.until)
+
+
+def _hopeful(stored: StoredStudy, until: Until) -> list[FrozenTrial]:
+    """The finished trials that reach it by latencies as the search found them."""
+    return [t for t in stored.trials(TrialState.COMPLETE) if until.met(_figures(t, t.values[1]))]
 
 
 def _figures(trial: FrozenTrial, latency_ms: float) -> dict[str, float]:

@@ -7,7 +7,8 @@ import hashlib
 import pickle
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -130,10 +131,17 @@ def _ready(session: Session, space: GivenModel, progress: Progress) -> nn.Module
 
 def load_stored(model: nn.Module, path: Path, what: str) -> nn.Module:
     """The network with the state dict that a study holds. Raises `StudyMismatch` where they do not fit."""
-    try:
+    with stored_weights(what):
         model.load_state_dict(torch.load(path, weights_only=True))
+    return model
+
+
+@contextmanager
+def stored_weights(what: str) -> Iterator[None]:
+    """Raises `StudyMismatch` where weights that a study holds cannot be read or used."""
+    try:
+        yield
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
         raise StudyMismatch(
             f"the study's stored {what} cannot be loaded: {str(error)[:200]}; start another study with --study NAME"
         ) from None
-    return model

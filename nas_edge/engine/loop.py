@@ -204,7 +204,8 @@ def store_evaluation(stored: StoredStudy, trial: optuna.Trial, candidate: Candid
     stored.upload(recipe, trial)
     interval = f"{evaluation.latency_low_ms:.3g} to {evaluation.latency_high_ms:.3g}"
     trial.set_user_attr("techniques", techniques_of(candidate.spec, evaluation))
-    trial.set_user_attr(UNDONE, sorted(undone_of(candidate.spec, evaluation)))
+    if undone := undone_of(candidate.spec, evaluation):
+        trial.set_user_attr(UNDONE, sorted(undone))
     trial.set_user_attr("accuracy", f"{evaluation.accuracy:.2%}")
     trial.set_user_attr("latency", f"{evaluation.latency_ms:.3g} ms ({interval}, {evaluation.latency_source})")
     trial.set_user_attr("latency_source", evaluation.latency_source)

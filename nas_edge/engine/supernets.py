@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import math
 import tempfile
 import time
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ from scipy.stats import kendalltau
 from torch import nn
 
 from nas_edge.contracts import Supernet
+from nas_edge.engine.given import stored_weights
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.sample import RandomTrial, suggest_spec
-from nas_edge.errors import StudyMismatch
 from nas_edge.pipeline import build_model
 from nas_edge.spec import ArchSpec
 from nas_edge.store.study import StoredStudy
@@ -75,12 +75,8 @@ def _stored(supernet: Supernet, networks: Networks, stored: StoredStudy) -> Shar
         path = Path(folder) / SUPERNET_FILE
         if not stored.download(SUPERNET_FILE, stored.study, path):
             return None
-        try:
+        with stored_weights("supernet"):
             return SharedWeights(supernet, torch.load(path, weights_only=True), networks.prefix)
-        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-            raise StudyMismatch(
-                f"the study's stored supernet cannot be loaded: {str(error)[:200]}; start another with --study NAME"
-            ) from None
 
 
 def _trained(supernet: Supernet, networks: Networks, stored: StoredStudy, progress: Progress) -> SharedWeights:
@@ -111,8 +107,8 @@ def _ranks(shared: SharedWeights, networks: Networks, stored: StoredStudy, progr
     if known is None:
         progress.phase("Training a few candidates to see how the supernet ranks them")
         pairs = [_accuracies(shared, networks, SAMPLE_SEED + i) for i in range(count)]
-        tau = kendalltau(*zip(*pairs, strict=True)).statistic
-        known = {"tau": round(float(tau), 4) if tau == tau else 0.0, "candidates": count, "pairs": pairs}
+        tau = float(kendalltau(*zip(*pairs, strict=True)).statistic)
+        known = {"tau": 0.0 if math.isnan(tau) else round(tau, 4), "candidates": count, "pairs": pairs}
         stored.study.set_user_attr(TAU, known)
         progress.say(
             f"inherited accuracy ranks trained accuracy with Kendall tau {known['tau']:.2f} on {count} candidates"

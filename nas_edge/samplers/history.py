@@ -27,8 +27,8 @@ class History:
 
     What was undone counts as off, for so the values came about. As it was asked for, the candidate has another row,
     which has no values and misses what was wanted of it.
-    `losses` `[count, objectives]` are to be minimised, NaN where a trial has no values; `violations` `[count]` are the
-    largest of a trial's constraints, NaN where it has none, and above 0 where it misses one.
+    `losses` `[count, objectives]` are to be minimised, NaN where a trial has no finite values; `violations` `[count]`
+    are the largest of a trial's constraints, NaN where it has none, and above 0 where it misses one.
     """
 
     parameters: Parameters
@@ -52,7 +52,7 @@ class History:
         losses = np.full((len(trials), len(maximised)), np.nan)
         violations = np.full(len(trials), np.nan)
         for i, held in enumerate(trials):
-            if held.state is TrialState.COMPLETE:
+            if held.state is TrialState.COMPLETE and np.isfinite(held.values).all():
                 losses[i] = signs * np.array(held.values)
             if held.constraints:
                 violations[i] = max(held.constraints.values())
@@ -80,7 +80,7 @@ class History:
 
     @property
     def finished(self) -> npt.NDArray[np.bool_]:
-        """Which trials have values, all of them finite."""
+        """Which trials have values."""
         return np.asarray(np.isfinite(self.losses).all(axis=1))
 
     @property

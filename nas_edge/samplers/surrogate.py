@@ -112,8 +112,8 @@ class ConstrainedSampler(SurrogateSampler):
     """
 
     def _improvement(self, history: History, rng: np.random.Generator) -> Gain:
-        weights = combination(history.losses, history.maximised, rng)[1] if history.losses.shape[1] > 1 else np.ones(1)
-        return self._improvement_of_one(history, int(weights.argmax()))
+        _, quality = combination(history.losses, history.maximised, rng)
+        return self._improvement_of_one(history, int(quality.argmax()))
 
 
 def _process(history: History, known: npt.NDArray[np.bool_], values: Array, kernel: Kernel) -> Prediction:

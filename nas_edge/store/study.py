@@ -100,9 +100,10 @@ class StoredStudy:
         old, new = self.config.identity(), config.identity()
         for key in old:
             if old[key] != new[key]:
+                scalar = f"{key} = {_short(old[key])}, not {_short(new[key])}"
+                what = f"other {key}: {_difference(old[key], new[key])}" if isinstance(old[key], dict) else scalar
                 raise StudyMismatch(
-                    f"study {config.name!r} was made with {_given(key, old[key], new[key])}; "
-                    "give the same, or another --study NAME for a new one"
+                    f"study {config.name!r} was made with {what}; give the same, or another --study NAME for a new one"
                 )
         for key, value in facts.items():
             before = self.study.user_attrs.get(key)
@@ -295,15 +296,6 @@ def _half_made(config: StudyConfig, storage: optuna.storages.RDBStorage) -> bool
     """Whether the study's making was cut short: then nothing but some of its attributes is there."""
     study = optuna.load_study(study_name=config.name, storage=storage)
     return "config" not in study.user_attrs and not study.trials and study.directions == _directions(config)
-
-
-def _given(key: str, old: object, new: object) -> str:
-    """What was given then and now; of a table only what differs."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        parts = [_given(f"{key}.{k}", old[k], new[k]) for k in sorted(old.keys() & new) if old[k] != new[k]]
-        parts += [f"{key}.{k} = {_short(old[k])}, which is not given now" for k in sorted(old.keys() - new)]
-        return ", ".join(parts + [f"no {key}.{k}" for k in sorted(new.keys() - old)])
-    return f"{key} = {_short(old)}, not {_short(new)}"
 
 
 def _short(value: object) -> str:

@@ -34,7 +34,7 @@ class LowRankConfig:
     - "latency": the largest with which the layer takes at most `1 - faster_by` of its time on the target; "auto"
       takes the method that keeps most.
     Where the factors of a layer would have as many weights or multiply-adds, it is left alone; and, with
-    `check_latency`, where they would be no faster on the target, if that can be asked.
+    `check_latency`, where they would be no faster on the target by what can be told, if it can be asked.
     """
 
     energy: float = 0.9
@@ -72,6 +72,7 @@ class LowRank(Technique):
     """
 
     name: ClassVar[str] = "low_rank"
+    version: ClassVar[int] = 2  # 1 factored layers for any gain in time
     config_type: ClassVar[type] = LowRankConfig
     after: ClassVar[frozenset[str]] = frozenset({"prune"})
     shape_follows_weights: ClassVar[bool] = True

@@ -8,6 +8,7 @@ from typing import Any
 from . import architecture
 from .architecture import ATTENTIONS, BLOCKS
 
+SMALLEST, LARGEST = 0, 1  # ends of a range
 OF_BLOCK = ("se", "spatial")  # attentions that stand within a block
 
 
@@ -40,47 +41,32 @@ def _layers(stage: Mapping[str, Any]) -> list[str]:
 
 def smallest() -> dict[str, Any]:
     """The network with the fewest multiply-adds and weights."""
-    return {
-        "input_scale": architecture.INPUT_SCALES.low,
-        "width_multiplier": architecture.WIDTH_MULTIPLIERS.low,
-        "activation": "relu",
-        "stem": {"width": architecture.STEM_WIDTHS.low, "kernel": architecture.STEM_KERNELS.low},
-        "stages": [
-            {
-                "depth": architecture.DEPTHS.low,
-                "width": architecture.STAGE_WIDTHS[index].low,
-                "block": "separable",
-                "kernel": architecture.KERNELS.low,
-                "attention": "none",
-                **({"stride": architecture.STRIDES.high} if index else {}),
-            }
-            for index in range(architecture.STAGE_COUNTS.low)
-        ],
-    }
+    return _uniform(SMALLEST, architecture.STAGE_COUNTS.low, "separable", "none")
 
 
 def whole() -> list[dict[str, Any]]:
     """Networks with everything at its largest: one for each block, attention and number of stages."""
-    most = architecture.STAGE_COUNTS.high
-    networks = [_full(most, block, attention) for block in BLOCKS for attention in ATTENTIONS]
-    return networks + [_full(count, BLOCKS[0], "none") for count in architecture.STAGE_COUNTS.values()[:-1]]
+    *fewer, most = architecture.STAGE_COUNTS.values()
+    networks = [_uniform(LARGEST, most, block, attention) for block in BLOCKS for attention in ATTENTIONS]
+    return networks + [_uniform(LARGEST, count, BLOCKS[0], "none") for count in fewer]
 
 
-def _full(stages: int, block: str, attention: str) -> dict[str, Any]:
-    expansion = {"expansion": architecture.EXPANSIONS.high} if block == "inverted" else {}
+def _uniform(end: int, stages: int, block: str, attention: str) -> dict[str, Any]:
+    """A network with every number at one end of its range, but for strides: a long one makes a network small."""
+    expansion = {"expansion": architecture.EXPANSIONS[end]} if block == "inverted" else {}
     return {
-        "input_scale": architecture.INPUT_SCALES.high,
-        "width_multiplier": architecture.WIDTH_MULTIPLIERS.high,
+        "input_scale": architecture.INPUT_SCALES[end],
+        "width_multiplier": architecture.WIDTH_MULTIPLIERS[end],
         "activation": "relu",
-        "stem": {"width": architecture.STEM_WIDTHS.high, "kernel": architecture.STEM_KERNELS.high},
+        "stem": {"width": architecture.STEM_WIDTHS[end], "kernel": architecture.STEM_KERNELS[end]},
         "stages": [
             {
-                "depth": architecture.DEPTHS.high,
-                "width": architecture.STAGE_WIDTHS[index].high,
+                "depth": architecture.DEPTHS[end],
+                "width": architecture.STAGE_WIDTHS[index][end],
                 "block": block,
-                "kernel": architecture.KERNELS.high,
+                "kernel": architecture.KERNELS[end],
                 "attention": attention,
-                **({"stride": architecture.STRIDES.low} if index else {}),
+                **({"stride": architecture.STRIDES[1 - end]} if index else {}),
                 **expansion,
             }
             for index in range(stages)

@@ -31,19 +31,7 @@ from nas_edge.train.trainer import ImageTrainer
 from nas_edge_plugins.qat import Qat
 
 from ..compressions import MODEL, compressed, install_network, quick_config, train_weights
-from ..studies import found, sha256
-
-
-class Heard(Progress):
-    def __init__(self) -> None:
-        self.phases: list[str] = []
-        self.said: list[str] = []
-
-    def phase(self, text: str) -> None:
-        self.phases.append(text)
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
+from ..studies import Said, found, sha256
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +118,7 @@ def test_the_first_trials(tiny: Registry) -> None:
 
 def test_goals_that_are_met_end_it(tiny: Registry, here: Path) -> None:
     """Quantization alone makes the file 60 % smaller: the second trial, after the model as it was given."""
-    heard = Heard()
+    heard = Said()
     config = quick_config(here / "run", TRAINED, min_size_reduction=50.0, min_speedup=1.5, max_drop=2.0, trials=9)
     done = compressed(config, tiny, heard)
     stored = done.stored
@@ -191,7 +179,7 @@ def test_all_of_the_training_is_recovery(tiny: Registry, here: Path) -> None:
 
 
 def test_a_model_without_weights_is_trained_once(tiny: Registry, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard = Heard()
+    heard = Said()
     config = quick_config(here / "run", trials=2, techniques=["quantize"], train={"teacher_budget": 20.0})
     stored = compressed(config, tiny, heard).stored
     assert heard.phases.count("Training the model, which came without weights") == 1
@@ -229,7 +217,7 @@ def test_another_model_is_another_study(tiny: Registry, here: Path) -> None:
 
 def test_the_teacher_is_the_model_itself(tiny: Registry, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageTrainer, "fit", lambda *a, **k: pytest.fail("trained"))
-    heard = Heard()
+    heard = Said()
     options: dict[str, Any] = {"trials": 1, "techniques": ["distill", "quantize"]}
     stored = compressed(quick_config(here / "run", TRAINED, **options), tiny, heard).stored
     assert stored.study.user_attrs["teacher_accuracy"] == round(stored.trial(0).values[0], 4)

@@ -9,18 +9,9 @@ import pytest
 
 from nas_edge import Measurement, Target
 from nas_edge.engine import ending
-from nas_edge.engine.progress import Progress
 from nas_edge.plugins import Registry
 
-from ..studies import search, tiny_config
-
-
-class Heard(Progress):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
+from ..studies import Said, search, tiny_config
 
 
 def test_a_search_ends_where_it_was_to_get(tiny: Registry, tmp_path: Path) -> None:
@@ -28,7 +19,7 @@ def test_a_search_ends_where_it_was_to_get(tiny: Registry, tmp_path: Path) -> No
     sizes = [t.user_attrs["size_bytes"] for t in whole.trials()]
     smallest = min(sizes[1:4])
     number = sizes.index(smallest)
-    heard = Heard()
+    heard = Said()
     text = f"accuracy >= 0.01 and latency_ms <= {1e-5 * smallest + 1e-6} and size_bytes <= {smallest}"
     ended = search(tiny_config(tmp_path / "run", trials=6, until=text), tiny, heard)
     first = next(i for i, size in enumerate(sizes) if size <= smallest)
@@ -71,7 +62,7 @@ def test_workers_end_together(tiny: Registry, tiny_site: Path, tmp_path: Path, m
 
 def test_a_plateau_is_noticed(tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "PLATEAU", 3)
-    heard = Heard()
+    heard = Said()
     stored = search(tiny_config(tmp_path / "run", trials=14), tiny, heard)
     trials = stored.trials()
     expected = []

@@ -18,24 +18,9 @@ from nas_edge.engine.supernets import CHECKPOINT_FILE, SUPERNET_FILE, TAU
 from nas_edge.plugins import Registry
 from nas_edge.store.study import StoredStudy
 
-from ..studies import found, opened, search, tiny_config
+from ..studies import Said, found, opened, search, tiny_config
 
 TRAIN: dict[str, Any] = {"samples": 256, "supernet_budget": 8.0, "ranking_sample": 0}
-
-
-class Heard(Progress):
-    def __init__(self) -> None:
-        self.phases: list[str] = []
-        self.said: list[str] = []
-
-    def phase(self, text: str) -> None:
-        self.phases.append(text)
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.said.append(f"warning: {text}")
 
 
 def config(out: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> StudyConfig:
@@ -49,7 +34,7 @@ def seconds_of_training(stored: StoredStudy) -> list[float]:
 
 def test_candidates_inherit_their_weights(tiny: Registry, tmp_path: Path) -> None:
     """None is trained, and each is as accurate as the shared weights make it."""
-    heard = Heard()
+    heard = Said()
     stored = search(config(tmp_path / "run"), tiny, heard)
     assert "Training the supernet" in heard.phases and any(s.startswith("supernet: trained on") for s in heard.said)
     assert seconds_of_training(stored) == [0.0, 0.0, 0.0]
@@ -69,7 +54,7 @@ def test_candidates_inherit_their_weights(tiny: Registry, tmp_path: Path) -> Non
 def test_it_is_trained_once_and_kept_with_the_study(tiny: Registry, tmp_path: Path) -> None:
     whole = search(config(tmp_path / "whole", trials=5), tiny)
     search(config(tmp_path / "run", trials=2), tiny)
-    heard = Heard()
+    heard = Said()
     parts = search(config(tmp_path / "run", trials=5), tiny, heard)
     assert "Training the supernet" not in heard.phases
     assert found(parts) == found(whole)
@@ -89,7 +74,7 @@ def test_an_interrupted_training_goes_on(tiny: Registry, tmp_path: Path, monkeyp
     state = torch.load(tmp_path / "run" / CHECKPOINT_FILE, weights_only=True)
     assert 0 < state["done"] < state["steps"]
     shares: list[float] = []
-    heard = Heard()
+    heard = Said()
     monkeypatch.setattr(heard, "part_done", shares.append)
     session.ensure_supernet(stored, heard)
     assert len(shares) == round(state["steps"] / state["done"] + 0.499) - 1
@@ -97,23 +82,23 @@ def test_an_interrupted_training_goes_on(tiny: Registry, tmp_path: Path, monkeyp
 
 
 def test_how_well_it_ranks_is_measured(tiny: Registry, tmp_path: Path) -> None:
-    heard = Heard()
+    heard = Said()
     stored = search(config(tmp_path / "run", train={"ranking_sample": 4}), tiny, heard)
     known = stored.study.user_attrs[TAU]
     assert known["candidates"] == len(known["pairs"]) == 4
     assert known["tau"] == pytest.approx(float(kendalltau(*zip(*known["pairs"], strict=True)).statistic), abs=1e-4)
     said = f"inherited accuracy ranks trained accuracy with Kendall tau {known['tau']:.2f} on 4 candidates"
     assert said in heard.said
-    again = Heard()
+    again = Said()
     search(config(tmp_path / "run", train={"ranking_sample": 4}), tiny, again)
     assert not any("Kendall" in text for text in again.said)
 
 
 def test_one_that_ranks_badly_is_not_used(tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supernets, "LEAST_TAU", 1.1)
-    heard = Heard()
+    heard = Said()
     stored = search(config(tmp_path / "run", train={"ranking_sample": 2}), tiny, heard)
-    assert any(text.startswith("warning: the supernet ranks candidates too badly") for text in heard.said)
+    assert any(text.startswith("the supernet ranks candidates too badly") for text in heard.warnings)
     assert min(seconds_of_training(stored)) > 0
 
 
@@ -121,7 +106,7 @@ def test_a_space_without_one_is_searched_all_the_same(
     tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(tiny.search_spaces["tiny"]), "supernet", lambda self: None)
-    heard = Heard()
+    heard = Said()
     stored = search(config(tmp_path / "run"), tiny, heard)
     assert "the search space tiny has no supernet: each candidate is trained from nothing" in heard.said
     assert min(seconds_of_training(stored)) > 0

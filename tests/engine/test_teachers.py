@@ -25,7 +25,7 @@ from nas_edge_plugins.distill import Distill, DistillConfig
 from nas_edge_plugins.prune import Prune
 
 from ..cli.command import run
-from ..studies import opened, search, tiny_config
+from ..studies import Said, opened, search, tiny_config
 
 NETWORK = """
 from torch import nn
@@ -33,22 +33,6 @@ from torch import nn
 def given():
     return nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10))
 """
-
-
-class Heard(Progress):
-    def __init__(self) -> None:
-        self.phases: list[str] = []
-        self.said: list[str] = []
-        self.warnings: list[str] = []
-
-    def phase(self, text: str) -> None:
-        self.phases.append(text)
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 @pytest.fixture
@@ -83,7 +67,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_largest_is_trained_once_and_stored(
     tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, heard = distilled(tmp_path, train={"teacher_budget": 2.0}), Heard()
+    config, heard = distilled(tmp_path, train={"teacher_budget": 2.0}), Said()
     teacher, stored = taught(config, tiny, heard)
     assert heard.phases == ["Training the teacher"]
     assert heard.said[0].startswith("teacher: ") and " on validation after " in heard.said[0]
@@ -96,7 +80,7 @@ def test_the_largest_is_trained_once_and_stored(
 
 
 def test_one_of_torchvision_without_weights_is_trained(tiny: Registry, tmp_path: Path) -> None:
-    heard = Heard()
+    heard = Said()
     teacher, _ = taught(distilled(tmp_path, teacher="torchvision:shufflenet_v2_x0_5"), tiny, heard)
     assert heard.phases == ["Training the teacher"]
     assert type(teacher.get_submodule("1")).__name__ == "ShuffleNetV2"
@@ -114,7 +98,7 @@ def test_given_weights_are_kept_with_the_study_and_not_trained(
     network = load_model("torchvision:shufflenet_v2_x0_5", data, seed=5)
     file = tmp_path / "weights.pt"
     torch.save(network.get_submodule("1").state_dict(), file)
-    config, heard = distilled(tmp_path / "run", teacher=f"torchvision:shufflenet_v2_x0_5:{file}"), Heard()
+    config, heard = distilled(tmp_path / "run", teacher=f"torchvision:shufflenet_v2_x0_5:{file}"), Said()
     teacher, stored = taught(config, tiny, heard)
     assert same(teacher, network)
     assert stored.study.user_attrs["teacher_accuracy"] < 0.15
@@ -127,7 +111,7 @@ def test_given_weights_are_kept_with_the_study_and_not_trained(
 
 def test_a_function_is_taken_as_it_is(tiny: Registry, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_training(monkeypatch)
-    config, heard = distilled(folder / "run", teacher="given_network:given"), Heard()
+    config, heard = distilled(folder / "run", teacher="given_network:given"), Said()
     teacher, _ = taught(config, tiny, heard)
     assert isinstance(teacher, nn.Sequential) and len(teacher) == 4
     again, _ = taught(config, tiny, heard)  # the function draws other weights each time, the study holds these
@@ -146,7 +130,7 @@ def test_students_learn_from_a_given_teacher(tiny: Registry, folder: Path) -> No
 
 @pytest.mark.parametrize("method", ["features", "attention", "relations", "online"])
 def test_every_method_is_switched_on_by_name(method: str, tiny: Registry, tmp_path: Path) -> None:
-    heard = Heard()
+    heard = Said()
     fixed = {"distill.enabled": True, "distill.method": method}
     stored = search(distilled(tmp_path, set=fixed), tiny, heard)
     (trial,) = stored.trials()

@@ -220,6 +220,18 @@ def test_the_history_is_read_as_losses() -> None:
     ]
 
 
+def test_values_that_are_not_finite_count_as_none() -> None:
+    def sometimes_endless(trial: optuna.Trial) -> tuple[float, float]:
+        accuracy, cost = layered(trial)
+        return accuracy, float("inf") if trial.number % 7 == 6 else cost
+
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=nas_edge.sampler("surrogate", seed=0))
+    study.optimize(sometimes_endless, n_trials=40)
+    history = History.of(study)
+    assert history.finished.tolist() == [number % 7 != 6 for number in range(40)]
+    assert np.isnan(history.losses[~history.finished]).all()
+
+
 def test_many_costs_are_weighed_into_one() -> None:
     losses = np.array([[-0.9, 2.0, 100.0], [-0.8, 4.0, 300.0], [-0.7, 6.0, 200.0]])
     two = quality_and_cost(losses, (True, False, False), np.random.default_rng(0))
