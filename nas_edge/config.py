@@ -46,7 +46,7 @@ class TrainConfig(BaseModel):
     teacher_budget: float = Field(3.0, gt=0, description="the teacher's training, in units of one candidate's")
     supernet_budget: float = Field(4.0, gt=0, description="the supernet's training, likewise")
     supernet_share: float = Field(
-        0.1, gt=0, le=1, description="share of a candidate's images for its recovery, where it inherits its weights"
+        0.05, gt=0, le=1, description="share of a candidate's images that settle the weights it inherits"
     )
     ranking_sample: int = Field(
         6, ge=0, description="candidates trained on their own to see how well inherited accuracy ranks; 0 for none"
@@ -95,12 +95,24 @@ class StudyConfig(BaseModel):
     max_drop: float = Field(
         MAX_DROP, ge=0, le=100, description="accuracy, in points, that one step may cost with the gate on"
     )
+    latency_first: bool = Field(
+        True, description="leave out candidates whose predicted latency and plausible accuracy are no match for others"
+    )
+    zero_cost: bool = Field(
+        False, description="let scores before training say what accuracy is plausible, where they are seen to rank"
+    )
+    early_stopping: bool = Field(
+        False, description="end a training that stands badly among the others after a quarter, or half of it"
+    )
     supernet: bool = Field(False, description="let candidates inherit their weights from a network of all of them")
     teacher: str = Field(LARGEST, description="largest of the space, torchvision:NAME[:WEIGHTS] or module:function")
     sampler: str = "surrogate"
+    baseline: Literal["random"] | None = Field(None, description="what is given the same budget after the search")
+    baseline_seeds: int = Field(1, ge=1, description="how often, each with another seed")
     storage: str | None = None
     workers: int = Field(1, ge=1)
     seed: int = Field(0, ge=0, lt=2**63)
+    sampler_seed: int | None = Field(None, ge=0, lt=2**63, description="of the sampler alone, in place of the seed")
     out: str | None = None
     train_images: int | None = Field(None, ge=1)
     calibration_seconds: float = Field(60.0, ge=5)
@@ -157,9 +169,13 @@ class StudyConfig(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _model_with_goals(self) -> StudyConfig:
+    def _together(self) -> StudyConfig:
         if (self.model is None) != (self.goals is None):
             raise ValueError("a model and the goals of its compression go together; use `nas-edge compress`")
+        if self.zero_cost and not self.latency_first:
+            raise ValueError("zero_cost takes part in latency_first; switch that on too")
+        if self.model is not None and self.baseline is not None:
+            raise ValueError("a compression ends when its goals are met, and has no baseline of the same budget")
         if self.model is not None and self.workers > 1:
             raise ValueError("a compression measures between its trials, and takes one worker")
         return self
@@ -185,6 +201,7 @@ class StudyConfig(BaseModel):
         Data and target are left out: their fingerprints are compared, wherever they lie.
         """
         elsewhere = {"study", "trials", "timeout", "storage", "workers", "out", "target", "data", "goals", "until"}
+        elsewhere |= {"baseline", "baseline_seeds"}
         latency = {"calibration_seconds", "audit_trials", "audit_every"}
         return self.model_dump(exclude=elsewhere | latency)
 

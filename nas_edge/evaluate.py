@@ -69,6 +69,8 @@ class Draft(NamedTuple):
 
     latency: Latency
     size_bytes: int
+    macs: int | None
+    parameters: int
 
 
 def make_draft(
@@ -79,7 +81,7 @@ def make_draft(
     draft = replace(context, trained=False, notes=[])
     candidate = produce(registry, spec, draft, train, estimator=estimator, gate=gate)
     graph, path = artifacts(candidate)
-    return Draft(estimator.of_file(graph, path), path.stat().st_size)
+    return Draft(estimator.of_file(graph, path), path.stat().st_size, total_macs(graph), parameter_count(graph))
 
 
 def artifacts(candidate: Candidate) -> tuple[onnx.ModelProto, Path]:

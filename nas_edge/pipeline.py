@@ -108,7 +108,8 @@ def shares(
     """How a candidate's training is divided: images before its techniques act, and the training after.
 
     Without a technique that acts on the network all is one training. The joint fine-tuning is the end of the last one.
-    A network that comes trained has all of it after its techniques, and none where they leave it to the ONNX file.
+    A network that comes trained has all of it after its techniques, and none where they leave it to the ONNX file; one
+    that inherits its weights has to settle in any case.
     """
     reshaped = any(step.reshapes for step in steps)
     in_training = reshaped or any(step.technique.overrides("objective") for step in steps)
@@ -117,7 +118,7 @@ def shares(
     if tuned and isinstance(trainer, ImageTrainer):
         trainer = replace(trainer, finetune_samples=tuned)
     if trained:
-        return 0, LastTraining(trainer, context.samples if in_training else 0, "recover")
+        return 0, LastTraining(trainer, context.samples if in_training or context.ready else 0, "recover")
     if not reshaped:
         return 0, LastTraining(trainer, context.samples, "train")
     recovery = max(1, round(context.samples * train.recovery_share)) + tuned

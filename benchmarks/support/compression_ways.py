@@ -34,8 +34,8 @@ ASKED = {
     "2.4 times as fast at a loss of 0.35 points": {"max_drop": 0.35, "min_speedup": 2.4},
     "90 % smaller at 1 point": {"max_drop": 1.0, "min_size_reduction": 90.0},
 }
-TRIALS, FINALISTS = 24, 2
-FINAL_BUDGET = 24.0  # a finalist is trained as long as all candidates of the search together
+TRIALS, FINALISTS = 48, 2
+FINAL_BUDGET = 24.0  # the finalists are trained as long as all candidates of the search together
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ AT_LEAST = ("speedup", "size reduction")
 
 def compression_view(found: Compression) -> RenderableType:
     """The goals, the model before and after, and where the files are."""
-    from nas_edge.report.front import counts, shown_url
+    from nas_edge.report.summary import counts, shown_url
 
     stored = found.stored
     where = {

@@ -62,10 +62,26 @@ def search(
         bool | None,
         typer.Option("--supernet/--no-supernet", help="Let candidates inherit their weights; off by default."),
     ] = None,
+    latency_first: Annotated[
+        bool | None,
+        typer.Option("--latency-first/--train-all", help="Leave out what is no match for others; on by default."),
+    ] = None,
+    zero_cost: Annotated[
+        bool | None,
+        typer.Option("--zero-cost/--no-zero-cost", help="By scores before training too, if they rank; off by default."),
+    ] = None,
+    early_stopping: Annotated[
+        bool | None,
+        typer.Option("--early-stopping/--no-early-stopping", help="End trainings that stand badly; off by default."),
+    ] = None,
     max_drop: Annotated[
         float | None, typer.Option(help="Points of accuracy that one step may cost; 5 by default.")
     ] = None,
     sampler: Annotated[str | None, typer.Option(help="surrogate, evolution, ...; see `nas-edge plugins`.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="random: give random search the same budget afterwards, and compare.")
+    ] = None,
+    baseline_seeds: Annotated[int | None, typer.Option(help="With so many seeds; 1 by default.")] = None,
     storage: StorageOption = None,
     study: Annotated[str | None, typer.Option(help="The study's name; by default that of the data set.")] = None,
     workers: WorkersOption = None,
@@ -92,9 +108,14 @@ def search(
         "set": choices or None,
         "gate": gate,
         "supernet": supernet,
+        "latency_first": latency_first,
+        "zero_cost": zero_cost,
+        "early_stopping": early_stopping,
         "max_drop": max_drop,
         "teacher": teacher,
         "sampler": sampler,
+        "baseline": baseline,
+        "baseline_seeds": baseline_seeds,
         "storage": storage,
         "study": study,
         "workers": workers,
@@ -142,7 +163,8 @@ def show(
     from nas_edge.cli.output import emit
     from nas_edge.cli.views import study_view, trial_view
     from nas_edge.report.compression import Compression
-    from nas_edge.report.front import front_rows, summary, trial_rows
+    from nas_edge.report.front import front_rows, trial_rows
+    from nas_edge.report.summary import summary
 
     stored = _locate(study, storage)
     if trial is not None:
@@ -190,7 +212,8 @@ def _run(config: StudyConfig, as_json: bool) -> None:
     from nas_edge.cli.progress import live_progress
     from nas_edge.cli.views import study_view
     from nas_edge.engine.run import run_search
-    from nas_edge.report.front import front_rows, summary
+    from nas_edge.report.front import front_rows
+    from nas_edge.report.summary import summary
 
     try:
         with live_progress() as progress:
@@ -219,7 +242,8 @@ def _trial(stored: StoredStudy, number: int) -> dict[str, Any]:
     payload["why"] = trial.user_attrs.get("why")
     payload["params"] = trial.params
     if trial.state is TrialState.COMPLETE:
-        final = stored.tables.finals(stored.config.name).get(number)
+        trial = stored.evaluated_in(trial)
+        final = stored.tables.finals(stored.config.name).get(trial.number)
         spec, evaluation = read_recipe(stored, trial, final=bool(final and final["final"]))
         payload |= {"spec": spec.to_json(), "evaluation": asdict(evaluation), "final": final}
     return payload

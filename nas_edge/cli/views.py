@@ -32,7 +32,8 @@ def study_view(
     stored: StoredStudy, front: Sequence[FrontRow], compression: Compression | None = None
 ) -> RenderableType:
     from nas_edge.report.audit import error_line, latency_audit
-    from nas_edge.report.front import counts, shown_url
+    from nas_edge.report.baseline import baseline_of, describe
+    from nas_edge.report.summary import counts, shown_url
 
     shown = table(
         ">trial", ">accuracy", ">test", ">predicted ms", ">measured ms", ">size kB", "techniques", title="Pareto front"
@@ -47,7 +48,7 @@ def study_view(
             f"{row.size_bytes / 1000:.1f}",
             row.techniques,
         )
-    state = counts(stored)
+    state, baseline = counts(stored), baseline_of(stored)
     ends = [
         f"{n} {label}" for label, n in state.items() if not label.startswith("with ") and (n or label == "finished")
     ]
@@ -56,6 +57,7 @@ def study_view(
         "trials": ", ".join(ends),
         "techniques": ", ".join(used) or "none was on",
         "latency error": error_line(latency_audit(stored)),
+        **({} if baseline is None else {"hypervolume": describe(baseline)}),
         "models": str(stored.folder / "models"),
         "study": shown_url(stored),
         "next": f"nas-edge export {stored.folder} TRIAL -o DIR",

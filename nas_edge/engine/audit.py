@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from nas_edge.engine.agreement import Agreement, above_stated, leaves_stated_error, p_value, stable
 from nas_edge.engine.loop import MODEL_FILE
@@ -75,7 +75,7 @@ def draw_sample(stored: StoredStudy, size: int, folder: Path, progress: Progress
     The draw depends on the study alone, so that an audit that was killed goes on with the same trials, and it leaves
     the sampler's seeds as they are.
     """
-    trials = stored.trials(TrialState.COMPLETE)
+    trials = stored.evaluated()
     audits = stored.tables.audits(stored.config.name)
     left_out = {model.trial for audit in audits for model in audit.sample} | {t.number for t in stored.front(trials)}
     pool = [t for t in trials if _was_predicted(t) and t.number not in left_out]
@@ -180,7 +180,7 @@ def _recalibrated(session: Session, stored: StoredStudy, progress: Progress) -> 
     except (MeasurementError, InvalidCandidate) as error:
         progress.warn(f"the predictions are worse than stated, but a new calibration failed: {error}")
         return False
-    for trial in stored.trials(TrialState.COMPLETE):
+    for trial in stored.evaluated():
         if _was_predicted(trial):
             with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
                 for model in searched_models(stored, [trial], Path(folder)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from nas_edge.engine.audit import Auditor, measure_searched
 from nas_edge.engine.compress import goals_met
@@ -42,7 +42,7 @@ class Ending:
 
     def _notice_plateau(self) -> None:
         """Say so each time that as many trials again have brought no new member of the front."""
-        trials = self.stored.trials(TrialState.COMPLETE)
+        trials = self.stored.evaluated()
         newest = max((t.number for t in self.stored.front(trials)), default=0)
         since = sum(t.number > newest for t in trials)
         length = max(PLATEAU, round(PLATEAU_SHARE * len(trials)))
@@ -82,7 +82,7 @@ def _until(stored: StoredStudy) -> Until | None:
 
 def _hopeful(stored: StoredStudy, until: Until) -> list[FrozenTrial]:
     """The finished trials that reach it by latencies as the search found them."""
-    return [t for t in stored.trials(TrialState.COMPLETE) if until.met(_figures(t, t.values[1]))]
+    return [t for t in stored.evaluated() if until.met(_figures(t, t.values[1]))]
 
 
 def _figures(trial: FrozenTrial, latency_ms: float) -> dict[str, float]:

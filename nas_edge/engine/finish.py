@@ -42,14 +42,17 @@ def finish(
 ) -> None:
     """Finalise the front, and audit the predictions where trials were added; what has been done stays as it is.
 
-    Trials to be `kept` are finalised with it. Those of `longer` are trained again, by default the front's first.
+    Trials to be `kept` are finalised with it. Those of `longer` are trained again for longer, by default the front's
+    first; members of the front with inherited weights are trained again as long as without them.
     """
     front, config = stored.front(), stored.config
     if longer is None:
         longer = front[: config.train.finalists] if config.train.final_budget else []
+    budgets = {t.number: 1.0 for t in front} if session.shared else {}
+    budgets |= {t.number: config.train.final_budget for t in longer}
     others = {t.number: t for t in (*kept, *longer)}
     front += [t for number, t in others.items() if number not in {member.number for member in front}]
-    publish(session, stored, front, progress, longer=longer)
+    publish(session, stored, front, progress, budgets)
     due = config.audit_trials > 0 and stored.finished() > last_audited(stored)
     with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
         sample = draw_sample(stored, config.audit_trials, Path(folder), progress) if due else []
@@ -70,18 +73,17 @@ def publish(
     stored: StoredStudy,
     trials: Sequence[FrozenTrial],
     progress: Progress,
-    *,
-    longer: Sequence[FrozenTrial] = (),
+    budgets: Mapping[int, float] | None = None,
 ) -> None:
-    """Test trials, those of `longer` after more training, and publish their files."""
-    finals = stored.tables.finals(stored.config.name)
+    """Test trials, and publish their files; those with a budget, in units of a candidate's, after more training."""
+    finals, budgets = stored.tables.finals(stored.config.name), budgets or {}
     for trial in trials:
-        known = finals.get(trial.number)
-        if known is not None and (known["retrained"] or trial not in longer):
+        known, budget = finals.get(trial.number), budgets.get(trial.number)
+        if known is not None and (known["retrained"] or budget is None):
             continue
-        progress.phase(f"Testing trial {trial.number}" + (", trained for longer" if trial in longer else ""))
-        with session.context(session.config.train.final_budget or 1.0, final=True) as context:
-            record = _finalise(session, stored, trial, context, progress, retrain=trial in longer)
+        progress.phase(f"Testing trial {trial.number}" + ("" if budget is None else ", trained for longer"))
+        with session.context(budget or 1.0, final=True) as context:
+            record = _finalise(session, stored, trial, context, progress, retrain=budget is not None)
         stored.tables.add_final(stored.config.name, trial.number, record)
     finals = stored.tables.finals(stored.config.name)
     for trial in trials:

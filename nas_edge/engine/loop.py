@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import errno
 import json
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
@@ -17,30 +17,45 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_edge.contracts import Candidate, Context
+from nas_edge.contracts import Candidate
+from nas_edge.engine.early import Outlook, Rejected
 from nas_edge.engine.progress import Point, Progress
 from nas_edge.engine.sample import suggest_spec
 from nas_edge.engine.session import Session
-from nas_edge.engine.standing import asks_for_a_draft, constrain_goals, hopeless, is_given, mark_rejected
+from nas_edge.engine.standing import constrain_goals, is_given, mark_rejected
 from nas_edge.errors import InvalidCandidate, ModelError, NasEdgeError, UserError
-from nas_edge.evaluate import evaluate, make_draft
+from nas_edge.evaluate import evaluate
 from nas_edge.records import Evaluation
-from nas_edge.samplers.history import UNDONE
+from nas_edge.samplers.history import PARTIAL, UNDONE
 from nas_edge.samplers.registered import make_sampler
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.database import make_folder
-from nas_edge.store.study import StoredStudy, begun
+from nas_edge.store.study import REPEAT_OF, StoredStudy, begun, is_evaluated
 
 MAX_REJECTED_IN_A_ROW = 300
 MAX_FAILED_IN_A_ROW = 5
 WAIT_S = 0.5
-DRAFT_MARGIN = 1.25  # on random weights low ranks come out higher than on trained ones
 MAX_REASON = 400  # characters, for Optuna Dashboard
 MODEL_FILE, RECIPE_FILE = "model.onnx", "recipe.json"
+# The attributes of a trial that say what was found of its candidate.
+FOUND = ("techniques", UNDONE, "accuracy", "latency", "latency_source", "size_bytes", "onnx_sha256")
 
 
-class Rejected(Exception):
-    """A candidate that is not worth training; the reason is the message."""
+class Repeated(Exception):
+    """A candidate that a trial of the study has evaluated."""
+
+    def __init__(self, trial: FrozenTrial) -> None:
+        super().__init__(f"the same candidate as trial {trial.number}")
+        self.trial = trial
+
+
+class Ended(enum.Enum):
+    """How a trial ended."""
+
+    EVALUATED = "evaluated"
+    REPEATED = "answered from the store"
+    REJECTED = "rejected"
+    FAILED = "failed"
 
 
 def run_trials(
@@ -80,20 +95,20 @@ def _run_trials(
             if stored.requeue_dead(trials):
                 continue
             _report(stored, trials, progress)
-            states = Counter(t.state for t in trials)
-            if states[TrialState.COMPLETE] >= total or (deadline is not None and time.monotonic() >= deadline):
+            finished = sum(is_evaluated(t) for t in trials)
+            running = sum(t.state is TrialState.RUNNING for t in trials)
+            if finished >= total or (deadline is not None and time.monotonic() >= deadline):
                 return
-            busy = states[TrialState.COMPLETE] + states[TrialState.RUNNING] >= total
-            trial = None if busy else _ask(session, stored, trials)
-            state = None if trial is None else run_trial(session, stored, trial, trials, turn.pop_all(), progress)
-        if trial is None or state is None:  # the last ones are in other hands: stay until they are told or dead
+            trial = None if finished + running >= total else _ask(session, stored, trials)
+            ended = None if trial is None else run_trial(session, stored, trial, trials, turn.pop_all(), progress)
+        if trial is None or ended is None:  # the last ones are in other hands: stay until they are told or dead
             time.sleep(WAIT_S)
             continue
-        if state is TrialState.COMPLETE and after_trial is not None and after_trial(states[TrialState.COMPLETE] + 1):
+        if ended is Ended.EVALUATED and after_trial is not None and after_trial(finished + 1):
             _report(stored, stored.trials(), progress)
             return
-        rejected = rejected + 1 if state is TrialState.PRUNED else 0
-        failed = failed + 1 if state is TrialState.FAIL else 0
+        rejected = rejected + 1 if ended in (Ended.REJECTED, Ended.REPEATED) else 0
+        failed = failed + 1 if ended is Ended.FAILED else 0
         if rejected >= MAX_REJECTED_IN_A_ROW:
             why = stored.trial(trial.number).user_attrs.get("why", "")
             said = f"{rejected} candidates in a row were rejected, the last: {why}"
@@ -113,8 +128,8 @@ def run_trial(
     others: Sequence[FrozenTrial],
     turn: AbstractContextManager[object],
     progress: Progress,
-) -> TrialState:
-    """One trial, told to Optuna whatever its candidate does; returns the state it was told with.
+) -> Ended:
+    """One trial, told to Optuna whatever its candidate does.
 
     `turn` keeps other workers from asking, and is left once the candidate is known; `others` were read within it.
     """
@@ -122,7 +137,7 @@ def run_trial(
         with turn:
             spec = _sample(session, trial, others)
         with session.context() as context:
-            _reject_early(session, trial, spec, context, others)
+            context = Outlook(session, stored, trial, spec, others).train_in(context)
             candidate, evaluation = evaluate(
                 session.registry, spec, context, session.config.train, session.predictions, session.gate
             )
@@ -130,17 +145,21 @@ def run_trial(
         _constrain(trial, session.config.max_latency_ms, evaluation.latency_ms)
         constrain_goals(session, trial, others, evaluation)
         stored.study.tell(trial, [getattr(evaluation, name) for name in session.config.objectives])
+    except Repeated as error:
+        return _repeat(stored, trial, error.trial, _line(error), progress)
     except (Rejected, InvalidCandidate) as error:
         mark_rejected(session.config.goals, trial)
-        return _end(stored, trial, TrialState.PRUNED, f"rejected: {_line(error)}", progress)
+        _end(stored, trial, TrialState.PRUNED, f"rejected: {_line(error)}", progress)
+        return Ended.REJECTED
     except (Exception, SystemExit) as error:
         if _is_general(error):
             raise
         _log_traceback(stored, f"trial {trial.number}")
-        return _end(stored, trial, TrialState.FAIL, f"failed: {type(error).__name__}: {_line(error)}", progress)
+        _end(stored, trial, TrialState.FAIL, f"failed: {type(error).__name__}: {_line(error)}", progress)
+        return Ended.FAILED
     progress.trial(trial.number, describe(evaluation, spec))
     notify(stored, progress, session.registry.hooks.hook.candidate_finished, evaluation=evaluation)
-    return TrialState.COMPLETE
+    return Ended.EVALUATED
 
 
 def _is_general(error: BaseException) -> bool:
@@ -152,45 +171,28 @@ def _is_general(error: BaseException) -> bool:
 
 def _ask(session: Session, stored: StoredStudy, trials: Sequence[FrozenTrial]) -> optuna.Trial:
     """The next trial of the search. The sampler is made anew for it, so that resuming needs no state."""
-    seed = int(np.random.SeedSequence([session.config.seed, begun(trials)]).generate_state(1)[0])
-    stored.study.sampler = make_sampler(session.registry, session.config.sampler, seed)
+    config = session.config
+    given = config.seed if config.sampler_seed is None else config.sampler_seed
+    seed = int(np.random.SeedSequence([given, begun(trials)]).generate_state(1)[0])
+    stored.study.sampler = make_sampler(session.registry, config.sampler, seed)
     return stored.ask(trials)
 
 
 def _sample(session: Session, trial: optuna.Trial, others: Sequence[FrozenTrial]) -> CandidateSpec:
-    """The candidate of a trial; `Rejected` where the study has it already, finished or in another worker's hands."""
+    """The candidate of a trial. Raises `Repeated`, or `Rejected` where it was turned down or is in other hands."""
     techniques = [] if is_given(trial) else session.techniques
     spec = suggest_spec(trial, session.space, techniques, session.choices)
     key = spec.key
     trial.set_user_attr("key", key)
     trial.set_user_attr("techniques", spec.summary)
     for other in others:
-        if other.state in (TrialState.COMPLETE, TrialState.RUNNING) and other.user_attrs.get("key") == key:
+        if other.user_attrs.get("key") != key:
+            continue
+        if is_evaluated(other):
+            raise Repeated(other)
+        if other.state is TrialState.RUNNING or PARTIAL in other.user_attrs:
             raise Rejected(f"the same candidate as trial {other.number}")
     return spec
-
-
-def _reject_early(
-    session: Session, trial: optuna.Trial, spec: CandidateSpec, context: Context, others: Sequence[FrozenTrial]
-) -> None:
-    """Spend no training on what plugins refuse, what is too slow, or what cannot meet the goals of a compression."""
-    reasons = session.registry.hooks.hook.validate_candidate(spec=spec, context=context)
-    if reasons:
-        raise Rejected("; ".join(reasons))
-    limit = session.config.max_latency_ms
-    selective = asks_for_a_draft(session, spec)
-    if limit is None and not selective:
-        return
-    draft, size_bytes = make_draft(session.registry, spec, context, session.config.train, session.gate)
-    if limit is not None:
-        loose = any(session.registry.techniques[s.technique].shape_follows_weights for s in spec.steps)
-        if draft.low_ms > limit * (DRAFT_MARGIN if loose else 1.0):
-            _constrain(trial, limit, draft.ms)
-            raise Rejected(f"{draft.ms:.3g} ms {draft.source} before training, over --max-latency-ms {limit:g}")
-    if selective:
-        why = hopeless(session, trial, others, latency_ms=draft.ms, size_bytes=size_bytes)
-        if why is not None:
-            raise Rejected(why)
 
 
 def store_evaluation(stored: StoredStudy, trial: optuna.Trial, candidate: Candidate, evaluation: Evaluation) -> None:
@@ -224,7 +226,7 @@ def _report(stored: StoredStudy, trials: Sequence[FrozenTrial], progress: Progre
         Point(t.number, t.values[0], t.values[1], t.user_attrs["size_bytes"], t.user_attrs["techniques"])
         for t in stored.front(trials)
     ]
-    done = sum(t.state is TrialState.COMPLETE for t in trials)
+    done = sum(is_evaluated(t) for t in trials)
     progress.trials(done, stored.config.trials, points)
 
 
@@ -263,11 +265,23 @@ def _constrain(trial: optuna.Trial, limit_ms: float | None, latency_ms: float) -
         trial.set_constraint("latency_ms", latency_ms - limit_ms)
 
 
-def _end(stored: StoredStudy, trial: optuna.Trial, state: TrialState, why: str, progress: Progress) -> TrialState:
+def _repeat(stored: StoredStudy, trial: optuna.Trial, first: FrozenTrial, why: str, progress: Progress) -> Ended:
+    """Answer a trial with what is stored of its candidate."""
+    found = {name: first.user_attrs[name] for name in FOUND if name in first.user_attrs}
+    for name, value in {**found, REPEAT_OF: first.number}.items():
+        trial.set_user_attr(name, value)
+    for name, value in first.constraints.items():
+        trial.set_constraint(name, value)
+    trial.set_user_attr("why", why)
+    stored.study.tell(trial, first.values)
+    progress.trial(trial.number, why)
+    return Ended.REPEATED
+
+
+def _end(stored: StoredStudy, trial: optuna.Trial, state: TrialState, why: str, progress: Progress) -> None:
     trial.set_user_attr("why", why)
     stored.study.tell(trial, state=state)
     progress.trial(trial.number, why)
-    return state
 
 
 def _log_traceback(stored: StoredStudy, where: str) -> None:

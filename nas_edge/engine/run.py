@@ -11,6 +11,7 @@ import sqlalchemy as sa
 import torch
 
 from nas_edge.config import StudyConfig
+from nas_edge.engine.baseline import baseline_configs
 from nas_edge.engine.candidates import default_techniques
 from nas_edge.engine.compress import finalists
 from nas_edge.engine.ending import Ending, reached_by_prediction
@@ -21,6 +22,7 @@ from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
 from nas_edge.engine.starts import enqueue_starts
 from nas_edge.engine.workers import available_cores, siblings
+from nas_edge.engine.zero_cost import describe
 from nas_edge.errors import StorageError
 from nas_edge.plugins import load_plugins
 from nas_edge.store.study import StoredStudy, stored_techniques
@@ -29,9 +31,19 @@ from nas_edge.store.study import StoredStudy, stored_techniques
 def run_search(config: StudyConfig, progress: Progress | None = None) -> StoredStudy:
     """Start a study, or go on with the stored one, up to `config.trials` evaluated candidates in all.
 
-    Raises `UserError` for anything the user can mend, before the study is touched; KeyboardInterrupt leaves it whole.
+    Its baselines come after it. Raises `UserError` for anything the user can mend, before the study is touched;
+    KeyboardInterrupt leaves it whole.
     """
     progress = progress or Progress()
+    session, stored = _run(config, progress)
+    for number, baseline in enumerate(baseline_configs(stored), start=1):
+        progress.say(f"random search with the same budget, seed {number} of {config.baseline_seeds}")
+        _run(baseline, progress, like=session)
+    return stored
+
+
+def _run(config: StudyConfig, progress: Progress, like: Session | None = None) -> tuple[Session, StoredStudy]:
+    """One search; `like` another one, whose teacher and supernet it shares."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     started = time.monotonic()
     deadline = None if config.timeout is None else started + config.timeout
@@ -44,9 +56,12 @@ def run_search(config: StudyConfig, progress: Progress | None = None) -> StoredS
             progress.warn(f"{len(session.data.skipped)} files did not decode and were left out: {names} ...")
         stored = StoredStudy.create_or_load(config, session.facts)
         ensure_given(session, stored, progress)
-        session.ensure_supernet(stored, progress)
         session.ensure_profile(stored, progress)
-        session.ensure_teacher(stored, progress)
+        if like is None:
+            session.ensure_supernet(stored, progress)
+            session.ensure_teacher(stored, progress)
+        else:
+            session.shared, session.teacher = like.shared, like.teacher
         if config.goals is not None:
             enqueue_starts(session, stored)
         ending = Ending(session, stored, progress)
@@ -57,10 +72,12 @@ def run_search(config: StudyConfig, progress: Progress | None = None) -> StoredS
             with siblings(stored, progress, deadline):
                 run_trials(session, stored, progress, deadline=deadline, after_trial=after_trial)
         torch.set_num_threads(available_cores())
+        if said := describe(stored.trials()):
+            progress.say(said)
         kept, longer = finalists(stored)
         finish(session, stored, progress, kept=kept, longer=longer)
         notify(stored, progress, session.registry.hooks.hook.study_finished, evaluations=front_evaluations(stored))
-    return stored
+    return session, stored
 
 
 def _settled(config: StudyConfig) -> StudyConfig:

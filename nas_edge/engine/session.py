@@ -137,6 +137,11 @@ class Session:
         """Images that the training of one candidate sees."""
         return self.config.train.samples_for(len(self.data.train))
 
+    @property
+    def settling_samples(self) -> int:
+        """Images that a candidate with inherited weights sees."""
+        return max(1, round(self.samples * self.config.train.supernet_share))
+
     @cached_property
     def trainer(self) -> ImageTrainer:
         return ImageTrainer(self.data, self.config.train, self.config.seed)
@@ -155,7 +160,7 @@ class Session:
                 trainer=self.trainer,
                 work_dir=Path(folder),
                 seed=self.config.seed,
-                samples=max(1, round(self.samples * budget * (self.config.train.supernet_share if ready else 1.0))),
+                samples=self.settling_samples if ready else max(1, round(self.samples * budget)),
                 teacher=copy.deepcopy(self.teacher),
                 inherit=self.inherit if self.shared else None,
                 ready=ready,

@@ -13,8 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_edge.goals import Goal, Goals, Known, all_met, judge, total_excess
 from nas_edge.making import TRAINING
 from nas_edge.records import Evaluation
-from nas_edge.spec import CandidateSpec
-from nas_edge.store.study import GOAL, START, StoredStudy
+from nas_edge.store.study import GOAL, START, StoredStudy, is_evaluated
 
 if TYPE_CHECKING:
     from nas_edge.engine.session import Session
@@ -56,13 +55,6 @@ def constrain_goals(
 def was_trained(evaluation: Evaluation) -> bool:
     """Whether a candidate was trained after its techniques: more training can change it."""
     return any(step.technique == TRAINING and step.undone is None for step in evaluation.steps)
-
-
-def asks_for_a_draft(session: Session, spec: CandidateSpec) -> bool:
-    """Whether a candidate is to be looked at before it is trained. One that is not trained costs no more itself."""
-    goals, techniques = session.config.goals, [session.registry.techniques[step.technique] for step in spec.steps]
-    trained = any(t.overrides("structure") or t.overrides("objective") for t in techniques)
-    return goals is not None and goals.end and trained
 
 
 def hopeless(
@@ -108,7 +100,7 @@ def mark_rejected(goals: Goals | None, trial: optuna.Trial) -> None:
 
 
 def _finished_given(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    return next((t for t in trials if t.state is TrialState.COMPLETE and is_given(t)), None)
+    return next((t for t in trials if is_evaluated(t) and is_given(t)), None)
 
 
 @dataclass(frozen=True)
@@ -147,7 +139,7 @@ class Standings:
     @classmethod
     def of(cls, stored: StoredStudy) -> Standings | None:
         """None for a search, and before the given model was evaluated."""
-        goals, trials = stored.config.goals, stored.trials(TrialState.COMPLETE)
+        goals, trials = stored.config.goals, stored.evaluated()
         given = _finished_given(trials)
         if goals is None or given is None:
             return None

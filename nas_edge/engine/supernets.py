@@ -120,11 +120,11 @@ def _ranks(shared: SharedWeights, networks: Networks, stored: StoredStudy, progr
 
 
 def _accuracies(shared: SharedWeights, networks: Networks, seed: int) -> tuple[float, float]:
-    """The inherited and the trained accuracy of a random candidate on validation."""
+    """The accuracies of a random candidate on validation: with what it inherits, and trained from nothing."""
     session, params = networks.session, networks.draw(seed)
     model = networks.build(params)
     trained = session.trainer.fit(model, samples=session.samples)
     shared.load_into(params, model)
-    session.trainer.recalibrate(model)
+    settled = session.trainer.fit(model, samples=session.settling_samples)
     validation = session.data.validation
-    return session.trainer.accuracy(model, validation), session.trainer.accuracy(trained, validation)
+    return session.trainer.accuracy(settled, validation), session.trainer.accuracy(trained, validation)

@@ -14,7 +14,7 @@ from nas_edge.engine.standing import Standing, Standings
 from nas_edge.errors import UserError
 from nas_edge.goals import DROP, Goal, Known, all_met, judge
 from nas_edge.report.export import export_trial
-from nas_edge.report.front import summary
+from nas_edge.report.summary import summary
 from nas_edge.store.study import StoredStudy
 
 

@@ -23,7 +23,8 @@ def export_trial(stored: StoredStudy, number: int, folder: Path, progress: Progr
     A trial that the search did not test yet is tested and measured now, which needs the data and the target.
     Raises `UserError` for a trial that holds no model.
     """
-    trial = stored.trial(number)
+    trial = stored.evaluated_in(stored.trial(number))
+    number = trial.number
     if trial.state is not TrialState.COMPLETE:
         why = trial.user_attrs.get("why", trial.state.name.lower())
         raise UserError(f"trial {number} has no model to export ({why}); `nas-edge show` lists those that have")

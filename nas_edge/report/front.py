@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from nas_edge.engine.finish import published_model
 from nas_edge.records import Measurement, Prediction
-from nas_edge.report.audit import latency_audit
-from nas_edge.store.database import shown
 from nas_edge.store.study import StoredStudy
 
 
@@ -100,39 +98,6 @@ def measurement_of(stored: StoredStudy, final: Mapping[str, Any] | None) -> Meas
     if final is None:
         return None
     return stored.tables.measurement(final["onnx_sha256"], _target_key(stored))
-
-
-def summary(stored: StoredStudy) -> dict[str, Any]:
-    """What `search --json` and `show --json` print."""
-    return {
-        "study": stored.config.name,
-        "storage": shown_url(stored),
-        "out": str(stored.folder),
-        "data": stored.study.user_attrs.get("data"),
-        "target": stored.study.user_attrs.get("target"),
-        "counts": counts(stored),
-        "teacher_accuracy": stored.study.user_attrs.get("teacher_accuracy"),
-        "latency_audit": latency_audit(stored),
-        "front": [asdict(row) for row in front_rows(stored)],
-    }
-
-
-def shown_url(stored: StoredStudy) -> str:
-    return shown(stored.url)
-
-
-def counts(stored: StoredStudy) -> dict[str, int]:
-    """Trials by how they ended, and in how many finished ones each technique acts: those undone are not counted."""
-    finished = stored.trials(TrialState.COMPLETE)
-    on: dict[str, int] = {}
-    for trial in finished:
-        for technique in trial.user_attrs["techniques"].split(" + "):
-            if technique != "none":
-                on[technique] = on.get(technique, 0) + 1
-    states = {"finished": len(finished)}
-    for label, state in (("rejected", TrialState.PRUNED), ("failed", TrialState.FAIL), ("running", TrialState.RUNNING)):
-        states[label] = len(stored.trials(state))
-    return {**states, **{f"with {name}": number for name, number in sorted(on.items())}}
 
 
 def trial_rows(stored: StoredStudy) -> list[dict[str, Any]]:

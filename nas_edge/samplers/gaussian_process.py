@@ -59,6 +59,14 @@ class GaussianProcess:
         means = self.mean + self.scale * (covariances @ self._weights)
         return means, self.scale * np.sqrt(np.maximum(variances, 1e-10))
 
+    def slopes(self, points: Array) -> tuple[Array, Array]:
+        """Means at points `[count, features]`, and their derivatives by each feature."""
+        covariances = self._kernel.between(points, self._points, self._owner) * self._weights
+        sums = covariances.sum(axis=1)
+        weights = self._kernel.weights[self._owner]
+        derivatives = 2 * weights * (covariances @ self._points - points * sums[:, None])
+        return self.mean + self.scale * sums, self.scale * derivatives
+
 
 def fit_kernel(points: Array, values: Array, owner: npt.NDArray[np.int64]) -> Kernel:
     """The most probable kernel for values at points `[count, features]`, `owner` naming each feature's parameter."""

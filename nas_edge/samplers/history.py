@@ -17,6 +17,7 @@ from nas_edge.spec import ENABLED
 
 Array = npt.NDArray[np.float64]
 UNDONE = "undone"  # the attribute of a trial: techniques that were on, and that its candidate does without
+PARTIAL = "partial_values"  # likewise: of one that was not finished, what is known or expected of it, else None
 USELESS = 1.0  # by how much a candidate misses what was wanted of it whose techniques were undone
 HELD = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
@@ -27,8 +28,9 @@ class History:
 
     What was undone counts as off, for so the values came about. As it was asked for, the candidate has another row,
     which has no values and misses what was wanted of it.
-    `losses` `[count, objectives]` are to be minimised, NaN where a trial has no finite values; `violations` `[count]`
-    are the largest of a trial's constraints, NaN where it has none, and above 0 where it misses one.
+    `losses` `[count, objectives]` are to be minimised, NaN where a trial has no finite value: one that was stopped may
+    have some. `violations` `[count]` are the largest of a trial's constraints, NaN where it has none, and above 0 where
+    it misses one.
     """
 
     parameters: Parameters
@@ -52,8 +54,7 @@ class History:
         losses = np.full((len(trials), len(maximised)), np.nan)
         violations = np.full(len(trials), np.nan)
         for i, held in enumerate(trials):
-            if held.state is TrialState.COMPLETE and np.isfinite(held.values).all():
-                losses[i] = signs * np.array(held.values)
+            losses[i] = signs * _values(held, len(signs))
             if held.constraints:
                 violations[i] = max(held.constraints.values())
         running = np.array([t.state is TrialState.RUNNING for t in trials], dtype=bool)
@@ -80,7 +81,7 @@ class History:
 
     @property
     def finished(self) -> npt.NDArray[np.bool_]:
-        """Which trials have values."""
+        """Which trials have all values."""
         return np.asarray(np.isfinite(self.losses).all(axis=1))
 
     @property
@@ -97,6 +98,15 @@ class History:
                 seen.add(key)
                 kept.append(i)
         return rows[kept]
+
+
+def _values(trial: FrozenTrial, objectives: int) -> Array:
+    """The values of a trial, NaN for those that it lacks."""
+    complete = trial.state is TrialState.COMPLETE
+    found = trial.values if complete else trial.user_attrs.get(PARTIAL, [None] * objectives)
+    values = np.array([np.nan if value is None else value for value in found], dtype=float)
+    usable = np.isfinite(values)
+    return np.where(usable if usable.all() or not complete else False, values, np.nan)
 
 
 def _effective(trial: FrozenTrial) -> dict[str, Any]:
@@ -130,14 +140,18 @@ def quality_and_cost(losses: Array, maximised: Sequence[bool], rng: np.random.Ge
     return two
 
 
+def quality_of(maximised: Sequence[bool]) -> int:
+    """Which objective is quality: the one that is maximised, or the first."""
+    return list(maximised).index(True) if sum(maximised) == 1 else 0
+
+
 def combination(losses: Array, maximised: Sequence[bool], rng: np.random.Generator) -> Array:
     """The weights `[2, objectives]` of all costs together, and of quality.
 
-    Quality is the objective that is maximised, or the first. Several costs are weighed at random, each in units of its
+    Several costs are weighed at random, each in units of its
     own spread, so that over many draws each front of two is advanced (Knowles 2006, ParEGO).
     """
-    objectives = losses.shape[1]
-    quality = list(maximised).index(True) if sum(maximised) == 1 else 0
+    objectives, quality = losses.shape[1], quality_of(maximised)
     costs = [k for k in range(objectives) if k != quality]
     weights = np.zeros((2, objectives))
     weights[1, quality] = 1.0

@@ -33,11 +33,21 @@ def normalised(history: History, rng: np.random.Generator) -> Array:
 
 def scalarised(losses: Array, preference: float) -> Array:
     """The augmented Chebyshev norm of normalised losses, weighed by the preference (Knowles 2006, equation 2)."""
-    if losses.shape[1] == 1:
-        return losses[:, 0]
-    weighed = losses * np.array([1 - preference, 1 + preference]) / 2
+    weighed = losses * _weights(losses, preference)
     norms: Array = weighed.max(axis=1) + SLACK * weighed.sum(axis=1)
     return norms
+
+
+def scalarised_slopes(losses: Array, preference: float) -> Array:
+    """The derivatives of the scalarised losses by each loss, of the same shape."""
+    weights = _weights(losses, preference)
+    weighed = losses * weights
+    slopes: Array = weights * ((weighed == weighed.max(axis=1, keepdims=True)) + SLACK)
+    return slopes
+
+
+def _weights(losses: Array, preference: float) -> Array:
+    return np.ones(1) if losses.shape[1] == 1 else np.array([1 - preference, 1 + preference]) / 2
 
 
 def spread_preference(index: int) -> float:

@@ -46,6 +46,13 @@ def reinforce(seed: int) -> optuna.samplers.BaseSampler:
     return ReinforceSampler(seed)
 
 
+def gradient(seed: int) -> optuna.samplers.BaseSampler:
+    """Gradient descent on relaxed choices (as Liu et al., 2019), with the cost in the loss."""
+    from nas_edge.samplers.gradient import GradientSampler
+
+    return GradientSampler(seed)
+
+
 def random(seed: int) -> optuna.samplers.BaseSampler:
     """Independent uniform draws: what every other sampler is compared with."""
     import optuna
@@ -93,6 +100,7 @@ def register_samplers(register: Callable[[str, Callable[[int], optuna.samplers.B
     register("constrained", constrained)
     register("evolution", evolution)
     register("reinforce", reinforce)
+    register("gradient", gradient)
     register("random", random)
     register("tpe", tpe)
     register("nsga2", nsga2)

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from nas_edge.samplers.gaussian_process import Array, GaussianProcess, Kernel, fit_kernel
-from nas_edge.samplers.history import History, combination, pareto_ranks
+from nas_edge.samplers.history import History, combination, pareto_ranks, quality_of
 from nas_edge.samplers.improvement import expected_excess, expected_hypervolume_improvement, front
 from nas_edge.samplers.parameters import Rows
-from nas_edge.samplers.proposing import ProposingSampler
+from nas_edge.samplers.proposing import RANDOM_START, ProposingSampler
 
 MOST_POINTS = 400  # that a process is conditioned on
 MOST_FITTED = 320  # that its kernel is fitted to
@@ -53,7 +53,8 @@ class SurrogateSampler(ProposingSampler):
         improvement = self._improvement(history, rng)
         if not known.any() or not (violations[known] > 0).any():
             return improvement
-        missed = _process(history, known, _winsorized(violations), _kernel(history, known, violations))
+        process = regression(history, known, _winsorized(violations), _kernel(history, known, violations))
+        missed = _predicting(history, process)
         anything = (history.feasible & history.finished).any()
 
         def gain(rows: Rows) -> Array:
@@ -72,8 +73,7 @@ class SurrogateSampler(ProposingSampler):
         losses = history.losses @ mixing.T
         best = losses[finished].min(axis=0)
         reference = _reference(losses[usable], losses[finished][: self._start], best)
-        finest = int(losses[finished][:, 1].argmin())
-        processes = [self._objective(history, k, finest) for k in range(objectives)]
+        processes = [objective(history, k, self._start) for k in range(objectives)]
 
         def improvement(rows: Rows) -> Array:
             means, deviations = (np.stack(parts, axis=1) for parts in zip(*(p(rows) for p in processes), strict=True))
@@ -86,23 +86,8 @@ class SurrogateSampler(ProposingSampler):
     def _improvement_of_one(self, history: History, k: int) -> Gain:
         losses, usable = history.losses[:, k], history.finished & history.feasible
         least = float(losses[usable].min()) if usable.any() else np.inf
-        one = self._objective(history, k, int(losses[history.finished].argmin()))
+        one = objective(history, k, self._start)
         return lambda rows: expected_excess(least, *one(rows))
-
-    def _objective(self, history: History, k: int, best: int) -> Prediction:
-        """Predicts one objective, as far as the finished candidate of the best quality at least.
-
-        What still runs counts with what is expected of it (Ginsbourger 2010).
-        """
-        finished, running = history.finished, history.running
-        losses = history.losses[:, k]
-        kernel = _kernel(history, finished, losses, self._start)
-        limit = _winsorized(losses[finished], self._start).max()
-        values = np.minimum(losses, max(limit, losses[finished][best] + MARGIN * abs(losses[finished][best])))
-        if running.any():
-            values[running], _ = _process(history, finished, values, kernel)(history.rows[running])
-            finished = finished | running
-        return _process(history, finished, values, kernel)
 
 
 class ConstrainedSampler(SurrogateSampler):
@@ -116,13 +101,38 @@ class ConstrainedSampler(SurrogateSampler):
         return self._improvement_of_one(history, int(quality.argmax()))
 
 
-def _process(history: History, known: npt.NDArray[np.bool_], values: Array, kernel: Kernel) -> Prediction:
-    """Predicts means and standard deviations of rows from the known values."""
+def objective(history: History, k: int, start: int = RANDOM_START) -> Prediction:
+    """Predicts one objective: means and standard deviations of what would be observed for rows.
+
+    What is far worse than the median of the first `start` counts as less bad, but for the cost of the best quality.
+    What still runs counts with what is expected of it (Ginsbourger 2010).
+    """
+    losses, quality = history.losses[:, k], history.losses[:, quality_of(history.maximised)]
+    known, running = np.isfinite(losses), history.running & np.isnan(losses)
+    kernel = _kernel(history, known, losses, start)
+    dearest = losses[history.finished][quality[history.finished].argmin()]
+    limit = _winsorized(losses[known], start).max()
+    values = np.minimum(losses, max(limit, dearest + MARGIN * abs(dearest)))
+    if running.any():
+        values[running], _ = _predicting(history, regression(history, known, values, kernel))(history.rows[running])
+        known = known | running
+    return _predicting(history, regression(history, known, values, kernel))
+
+
+def regression(
+    history: History, known: npt.NDArray[np.bool_], values: Array, kernel: Kernel | None = None
+) -> GaussianProcess:
+    """The process of the known values, over the features of the study's parameters."""
+    kernel = kernel or _kernel(history, known, values)
     features = history.parameters.features
     rows, values = history.rows[known], values[known]
     chosen = _spread_out(values, MOST_POINTS)
-    process = GaussianProcess(features.of(rows[chosen]), values[chosen], features.owner, kernel)
-    return lambda rows: process.predict(features.of(rows))
+    return GaussianProcess(features.of(rows[chosen]), values[chosen], features.owner, kernel)
+
+
+def _predicting(history: History, process: GaussianProcess) -> Prediction:
+    """Means and standard deviations of rows."""
+    return lambda rows: process.predict(history.parameters.features.of(rows))
 
 
 def _kernel(history: History, known: npt.NDArray[np.bool_], values: Array, start: int | None = None) -> Kernel:

@@ -31,6 +31,7 @@ DIRECTIONS = {
 MAX_RETRIES = 3
 GOAL = "goal: "  # begins the name of a constraint that only guides the sampler
 START = "start"  # the attribute of a trial that the engine proposed: what it begins with
+REPEAT_OF = "repeat_of"  # likewise: the trial that the same candidate was evaluated in
 
 
 @dataclass(frozen=True)
@@ -132,22 +133,25 @@ class StoredStudy:
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states or None)
 
+    def evaluated(self) -> list[FrozenTrial]:
+        """The trials whose candidates were evaluated, each candidate once."""
+        return [t for t in self.trials(TrialState.COMPLETE) if is_evaluated(t)]
+
     def finished(self) -> int:
-        """Evaluated candidates: what `--trials` counts."""
-        return len(self.trials(TrialState.COMPLETE))
+        """How many candidates were evaluated: what `--trials` counts."""
+        return len(self.evaluated())
 
     def front(self, trials: Sequence[FrozenTrial] | None = None) -> list[FrozenTrial]:
         """The Pareto-optimal trials that meet the constraints, most accurate first.
 
-        The same as Optuna's `best_trials`, which copies every trial deeply first; but a goal that was missed takes no
-        trial off the front of a compression. `trials` saves reading them again.
+        The same as Optuna's `best_trials`, which copies every trial deeply first; but without repeats, and a goal that
+        was missed takes no trial off the front of a compression. `trials` saves reading them again.
         """
         signs = [-1.0 if d is StudyDirection.MAXIMIZE else 1.0 for d in self.study.directions]
         points = [
             (tuple(s * v for s, v in zip(signs, t.values, strict=True)), t)
             for t in (self.trials() if trials is None else trials)
-            if t.state is TrialState.COMPLETE
-            and all(c <= 0 for name, c in t.constraints.items() if not name.startswith(GOAL))
+            if is_evaluated(t) and all(c <= 0 for name, c in t.constraints.items() if not name.startswith(GOAL))
         ]
         points.sort(key=lambda point: (point[0], point[1].number))
         front: list[tuple[tuple[float, ...], FrozenTrial]] = []
@@ -161,6 +165,10 @@ class StoredStudy:
             if trial.number == number:
                 return trial
         raise UserError(f"study {self.config.name!r} has no trial {number}; it has {len(self.trials())}")
+
+    def evaluated_in(self, trial: FrozenTrial) -> FrozenTrial:
+        """The trial that a trial's candidate was evaluated in: itself, unless it is a repeat."""
+        return self.trial(trial.user_attrs[REPEAT_OF]) if REPEAT_OF in trial.user_attrs else trial
 
     def ask(self, trials: Sequence[FrozenTrial]) -> optuna.Trial:
         """The next trial, marked as this process's before it runs: one that is killed here is seen to be dead.
@@ -229,6 +237,11 @@ class StoredStudy:
         """Copy the newest artifact of that file name to a path; False where there is none."""
         noted = [m for m in get_all_artifact_meta(owner, storage=self.storage) if m.filename == filename]
         return self.artifacts.copy_newest([m.artifact_id for m in noted], to)
+
+
+def is_evaluated(trial: FrozenTrial) -> bool:
+    """Whether a trial's candidate was evaluated in it: it is finished, and no repeat."""
+    return trial.state is TrialState.COMPLETE and REPEAT_OF not in trial.user_attrs
 
 
 def begun(trials: Sequence[FrozenTrial]) -> int:

@@ -11,7 +11,7 @@ import copy
 import ctypes
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ from nas_edge.errors import UserError
 WARMUP_SHARE = 0.1
 FINETUNE_RATE = 0.1  # of the learning rate: the weights settle, and do not leave where they are
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-RECALIBRATION_SAMPLES = 1024
+RECALIBRATION_SAMPLES, PROBE_IMAGES = 1024, 2048
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -57,19 +57,40 @@ def keep_freed_memory() -> None:
     mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
+@dataclass
+class Milestones:
+    """Looks at the first training that comes by: `reached` is told the accuracy after each share of it, and may raise.
+
+    The accuracy is that on at most `PROBE_IMAGES` validation images.
+    """
+
+    shares: Sequence[float]
+    reached: Callable[[float, float], None]
+    _passed: int = 0
+
+    def next_at(self, steps: int) -> int | None:
+        """After how many of the steps the next one is due."""
+        return None if self._passed == len(self.shares) else math.ceil(self.shares[self._passed] * steps)
+
+    def report(self, accuracy: float) -> None:
+        self._passed += 1
+        self.reached(self.shares[self._passed - 1], accuracy)
+
+
 @dataclass(frozen=True)
 class ImageTrainer:
     """Seeded and repeatable: the same model, data and seed give the same weights on the same machine.
 
     The last `finetune_samples` images of a training are its joint fine-tuning: a second cosine from a tenth of the
     learning rate. The schedules of the objectives have ended by then (the masks, ranges and codes are the final ones),
-    their losses go on, and all weights settle under them together.
+    their losses go on, and all weights settle under them together. `milestones` look at the first of its trainings.
     """
 
     data: ImageData
     config: TrainConfig
     seed: int
     finetune_samples: int = 0
+    milestones: Milestones | None = None
 
     def fit(self, model: nn.Module, *, samples: int, objectives: Sequence[Objective] = ()) -> nn.Module:
         """A trained copy of the model, on the CPU and in eval mode, after about `samples` images seen."""
@@ -117,6 +138,20 @@ class ImageTrainer:
             if step <= steps and (step % steps_an_epoch == 0 or step == steps):
                 for objective in objectives:
                     objective.epoch_end(model, math.ceil(step / steps_an_epoch), epochs)
+            while self.milestones and step == self.milestones.next_at(steps):
+                self.milestones.report(self._probed(model, device))
+
+    def _probed(self, model: nn.Module, device: torch.device) -> float:
+        """The accuracy of a network in the middle of its training, which goes on as if nothing had been asked."""
+        kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            self._recalibrate(model, device)
+            validation = self.data.validation
+            some = slice(None, None, -(-len(validation) // PROBE_IMAGES))
+            accuracy = self.accuracy(model, Split(validation.images[some], validation.labels[some]))
+        for name, buffer in model.named_buffers():
+            buffer.copy_(kept[name])
+        return accuracy
 
     def recalibrate(self, model: nn.Module) -> None:
         """Measure the statistics of batch norm anew for weights that are not those that it has seen, in place."""

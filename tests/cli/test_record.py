@@ -18,7 +18,8 @@ from nas_edge.engine.finish import read_recipe
 from nas_edge.engine.progress import Progress
 from nas_edge.plugins import Registry
 from nas_edge.report.export import export_trial
-from nas_edge.report.front import counts, front_rows
+from nas_edge.report.front import front_rows
+from nas_edge.report.summary import counts
 from nas_edge.store.study import StoredStudy
 
 from ..studies import search, study_file, tiny_config, tiny_values

@@ -13,7 +13,8 @@ from nas_edge.engine import finish
 from nas_edge.engine.finish import published_model, read_recipe
 from nas_edge.export import accuracy
 from nas_edge.plugins import Registry
-from nas_edge.report.front import counts, front_rows, summary, trial_rows
+from nas_edge.report.front import front_rows, trial_rows
+from nas_edge.report.summary import counts, summary
 from nas_edge.train.trainer import ImageTrainer
 
 from ..studies import found, opened, search, sha256, tiny_config

@@ -33,11 +33,10 @@ def seconds_of_training(stored: StoredStudy) -> list[float]:
 
 
 def test_candidates_inherit_their_weights(tiny: Registry, tmp_path: Path) -> None:
-    """None is trained, and each is as accurate as the shared weights make it."""
+    """Each is as accurate as the shared weights make it, once they have settled."""
     heard = Said()
     stored = search(config(tmp_path / "run"), tiny, heard)
     assert "Training the supernet" in heard.phases and any(s.startswith("supernet: trained on") for s in heard.said)
-    assert seconds_of_training(stored) == [0.0, 0.0, 0.0]
     session, _ = opened(config(tmp_path / "run"), tiny)
     session.ensure_supernet(stored, Progress())
     networks = supernets.Networks(session)
@@ -46,9 +45,11 @@ def test_candidates_inherit_their_weights(tiny: Registry, tmp_path: Path) -> Non
         params = read_recipe(stored, trial, final=False)[0].arch.params
         network = networks.build(params)
         session.shared.load_into(params, network)
-        session.trainer.recalibrate(network)
-        right = session.trainer.accuracy(network, session.data.validation)
+        settled = session.trainer.fit(network, samples=13)  # a twentieth
+        right = session.trainer.accuracy(settled, session.data.validation)
         assert trial.values[0] == pytest.approx(right, abs=0.01)
+        steps = read_recipe(stored, trial, final=False)[1].steps
+        assert [(step.technique, step.notes) for step in steps] == [("training", ("13 images",))]
 
 
 def test_it_is_trained_once_and_kept_with_the_study(tiny: Registry, tmp_path: Path) -> None:
@@ -112,7 +113,15 @@ def test_a_space_without_one_is_searched_all_the_same(
     assert min(seconds_of_training(stored)) > 0
 
 
-def test_finalists_begin_with_what_they_inherited(tiny: Registry, tmp_path: Path) -> None:
-    stored = search(config(tmp_path / "run", train={"final_budget": 6.0, "finalists": 1}), tiny)
-    final = stored.tables.finals("tiny")[stored.front()[0].number]
-    assert final["retrained"]
+def test_the_front_is_trained_from_what_it_inherited(tiny: Registry, tmp_path: Path) -> None:
+    """As long as without a supernet, and the first for longer."""
+    stored = search(config(tmp_path / "run", trials=4, train={"final_budget": 6.0, "finalists": 1}), tiny)
+    finals, front = stored.tables.finals("tiny"), stored.front()
+    assert len(front) > 1 and all(finals[t.number]["retrained"] for t in front)
+    images = {}
+    for trial in front:
+        if finals[trial.number]["final"]:  # it was better
+            steps = read_recipe(stored, trial, final=True)[1].steps
+            images[trial.number] = [note for step in steps for note in step.notes]
+    assert images.pop(front[0].number, ["1,536 images"]) == ["1,536 images"]
+    assert images and all(notes == ["256 images"] for notes in images.values())

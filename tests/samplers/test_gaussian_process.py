@@ -72,3 +72,15 @@ def test_constant_values_are_predicted_as_they_are() -> None:
     x, y = points(10, 0), np.full(10, 3.0)
     means, deviations = GaussianProcess(x, y, OWNER, fit_kernel(x, y, OWNER)).predict(points(4, 1))
     assert means == pytest.approx(3.0) and np.isfinite(deviations).all()
+
+
+def test_the_slopes_are_those_of_the_means() -> None:
+    x = points(30, 0)
+    process = GaussianProcess(x, np.sin(5 * x).sum(axis=1), OWNER, Kernel(np.array([4.0, 9.0]), 1.0, 0.01))
+    at, step = points(6, 3), 1e-5
+    means, slopes = process.slopes(at)
+    assert means == pytest.approx(process.predict(at)[0])
+    for k in range(2):
+        shift = step * np.eye(2)[k]
+        numeric = (process.predict(at + shift)[0] - process.predict(at - shift)[0]) / (2 * step)
+        assert slopes[:, k] == pytest.approx(numeric, abs=1e-4)

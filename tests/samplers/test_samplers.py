@@ -18,7 +18,7 @@ from nas_edge.samplers.improvement import hypervolume
 
 from . import conditional
 
-OURS = ("surrogate", "evolution", "reinforce")
+OURS = ("surrogate", "evolution", "reinforce", "gradient")
 LAYERS = 7
 UP, DOWN = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
 

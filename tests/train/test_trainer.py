@@ -19,6 +19,7 @@ from nas_edge.data.batches import Batches
 from nas_edge.train.trainer import (
     RECALIBRATION_SAMPLES,
     ImageTrainer,
+    Milestones,
     _rate,
     check_precision,
     cosine,
@@ -272,3 +273,31 @@ def test_a_training_that_is_all_fine_tuning_keeps_one_step() -> None:
     recorder = Recorder()
     replace(trainer(), finetune_samples=10**6).fit(toy("plain"), samples=64 * 3, objectives=[recorder])
     assert recorder.batches == 3 and recorder.epochs == [(1, 1)]
+
+
+@pytest.mark.parametrize("kind", ["plain", "depthwise", "attention"])
+def test_milestones_see_the_accuracy_and_leave_the_training_as_it_is(kind: str) -> None:
+    seen: list[tuple[float, float]] = []
+    watching = replace(trainer(), milestones=Milestones((0.25, 0.5), lambda *reached: seen.append(reached)))
+    plain, watched = (weights(t.fit(toy(kind), samples=640)) for t in (trainer(), watching))
+    assert same(plain, watched)
+    assert [share for share, _ in seen] == [0.25, 0.5]
+    watching.fit(toy(kind), samples=640)
+    assert len(seen) == 2  # a second training is not looked at
+
+    class Enough(Exception):
+        pass
+
+    def stop(share: float, accuracy: float) -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        replace(trainer(), milestones=Milestones((0.25,), stop)).fit(toy(kind), samples=640)
+
+
+def test_a_milestone_sees_what_the_weights_are_worth() -> None:
+    """At the very end of a training it is the accuracy of the network that comes out."""
+    seen: list[float] = []
+    watching = replace(trainer(), milestones=Milestones((1.0,), lambda share, accuracy: seen.append(accuracy)))
+    trained = watching.fit(toy("plain"), samples=640)
+    assert seen == [trainer().accuracy(trained, toy_data().validation)]

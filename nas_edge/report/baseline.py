@@ -1,0 +1,88 @@
+"""A study beside random search with the same budget."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+from nas_edge.engine.baseline import stored_baselines
+from nas_edge.report.front import front_rows
+from nas_edge.samplers.improvement import hypervolume
+from nas_edge.store.study import StoredStudy
+
+SLOWER, WORSE = 1.05, 0.01  # how far beyond the worst member of any front the hypervolume is counted
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a study and random searches found: shares of the hypervolume of all their fronts together.
+
+    By accuracy on the test split, and latency, measured where that was done. `half_width` is that of the 95 % interval
+    of the mean over the seeds of random search (Student's t), None for one seed. `seconds` are those of all trials.
+    """
+
+    share: float
+    candidates: int
+    seconds: float
+    random_shares: tuple[float, ...]
+    random_candidates: int
+    random_seconds: float
+
+    @property
+    def random_share(self) -> float:
+        return statistics.mean(self.random_shares)
+
+    @property
+    def half_width(self) -> float | None:
+        count = len(self.random_shares)
+        if count < 2:
+            return None
+        return float(student.ppf(0.975, count - 1)) * statistics.stdev(self.random_shares) / math.sqrt(count)
+
+
+def baseline_of(stored: StoredStudy) -> Baseline | None:
+    """None where random search was not run, or has found nothing yet."""
+    others = [other for other in stored_baselines(stored) if other.front()]
+    if not others or not stored.front():
+        return None
+    fronts = [_points(study) for study in (stored, *others)]
+    everything = np.concatenate(fronts)
+    reference = everything.max(axis=0) * np.array([SLOWER, 1.0]) + np.array([0.0, WORSE])
+    whole = hypervolume(everything, reference)
+    own, *random = (hypervolume(front, reference) / whole for front in fronts)
+    return Baseline(
+        own,
+        stored.finished(),
+        _seconds([stored]),
+        tuple(random),
+        round(statistics.mean(other.finished() for other in others)),
+        _seconds(others),
+    )
+
+
+def describe(found: Baseline) -> str:
+    spread = "" if found.half_width is None else f" ± {100 * found.half_width:.1f}"
+    seeds = f"{len(found.random_shares)} seeds of " if len(found.random_shares) > 1 else ""
+    return (
+        f"{found.share:.1%} of the hypervolume of all, with {found.candidates} candidates in {found.seconds:.0f} s; "
+        f"random search {found.random_share:.1%}{spread}, with {seeds}{found.random_candidates} in "
+        f"{found.random_seconds:.0f} s"
+    )
+
+
+def _points(stored: StoredStudy) -> np.ndarray:
+    """`[members, 2]`: latency in ms and error of each."""
+    return np.array(
+        [(r.latency_ms, 1 - (r.accuracy if r.test_accuracy is None else r.test_accuracy)) for r in front_rows(stored)]
+    )
+
+
+def _seconds(studies: Sequence[StoredStudy]) -> float:
+    """Of the trials of each study, on average."""
+    durations = [t.duration.total_seconds() for study in studies for t in study.trials() if t.duration is not None]
+    return sum(durations) / len(studies)

@@ -1,0 +1,49 @@
+"""A study in short."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from optuna.trial import TrialState
+
+from nas_edge.report.audit import latency_audit
+from nas_edge.report.baseline import baseline_of
+from nas_edge.report.front import front_rows
+from nas_edge.store.database import shown
+from nas_edge.store.study import StoredStudy
+
+
+def summary(stored: StoredStudy) -> dict[str, Any]:
+    """What `search --json` and `show --json` print."""
+    baseline = baseline_of(stored)
+    return {
+        "study": stored.config.name,
+        "storage": shown_url(stored),
+        "out": str(stored.folder),
+        "data": stored.study.user_attrs.get("data"),
+        "target": stored.study.user_attrs.get("target"),
+        "counts": counts(stored),
+        "teacher_accuracy": stored.study.user_attrs.get("teacher_accuracy"),
+        "latency_audit": latency_audit(stored),
+        "random_search": None if baseline is None else asdict(baseline),
+        "front": [asdict(row) for row in front_rows(stored)],
+    }
+
+
+def shown_url(stored: StoredStudy) -> str:
+    return shown(stored.url)
+
+
+def counts(stored: StoredStudy) -> dict[str, int]:
+    """Trials by how they ended, and in how many finished ones each technique acts: those undone are not counted."""
+    finished = stored.evaluated()
+    on: dict[str, int] = {}
+    for trial in finished:
+        for technique in trial.user_attrs["techniques"].split(" + "):
+            if technique != "none":
+                on[technique] = on.get(technique, 0) + 1
+    states = {"finished": len(finished)}
+    for label, state in (("rejected", TrialState.PRUNED), ("failed", TrialState.FAIL), ("running", TrialState.RUNNING)):
+        states[label] = len(stored.trials(state))
+    return {**states, **{f"with {name}": number for name, number in sorted(on.items())}}
