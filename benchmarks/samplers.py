@@ -3,8 +3,8 @@
     python benchmarks/samplers.py --bench tabular_search.py --table T.csv.gz:latency_ms [--seeds 10] [--json]
 
 The measure is the given tool's: the share of the true front's hypervolume after so many evaluations. Ours are
-`surrogate`, `evolution` and `reinforce`; Optuna's are as this project sets them up, and those whose names begin with
-`optuna-` as Optuna itself does. Each mean comes with the half-width of its 95 % interval over seeds (Student's t), and
+`surrogate`, `evolution`, `reinforce` and `gradient`; Optuna's are as this project sets them up, and those whose names
+begin with `optuna-` as Optuna itself does. Each mean comes with the half-width of its 95 % interval over seeds (Student's t), and
 each sampler with its lead over `random`, seed by seed. `--proposals` adds what a proposal of the default sampler costs
 in a space of 46 decisions with up to 1,000 stored trials. Prints one JSON object.
 """
@@ -31,7 +31,7 @@ from scipy.stats import t as student
 
 import nas_edge
 
-NAMES = ("surrogate", "evolution", "reinforce", "random", "nsga2", "tpe", "optuna-nsga2", "optuna-tpe")
+NAMES = ("surrogate", "evolution", "reinforce", "gradient", "random", "nsga2", "tpe", "optuna-nsga2", "optuna-tpe")
 EVALUATIONS = (100, 300, 500)
 STORED = (100, 300, 1000)
 REPEATS = 9  # proposals that are timed
