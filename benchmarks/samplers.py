@@ -4,9 +4,9 @@
 
 The measure is the given tool's: the share of the true front's hypervolume after so many evaluations. Ours are
 `surrogate`, `evolution`, `reinforce` and `gradient`; Optuna's are as this project sets them up, and those whose names
-begin with `optuna-` as Optuna itself does. Each mean comes with the half-width of its 95 % interval over seeds (Student's t), and
-each sampler with its lead over `random`, seed by seed. `--proposals` adds what a proposal of the default sampler costs
-in a space of 46 decisions with up to 1,000 stored trials. Prints one JSON object.
+begin with `optuna-` as Optuna itself does. Each mean comes with the half-width of its 95 % interval over seeds
+(Student's t), and each sampler with its lead over `random`, seed by seed. `--proposals` adds what a proposal of the
+default sampler costs in a space of 46 decisions with up to 1,000 stored trials. Prints one JSON object.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def heed_interrupts() -> None:
 
 def found(stored: StoredStudy) -> list[tuple[str, str, list[float]]]:
     """What a search found, in its order: key, file, values."""
-    complete = stored.trials(TrialState.COMPLETE)
+    complete = stored.evaluated()
     return [(t.user_attrs["key"], t.user_attrs["onnx_sha256"], t.values) for t in complete]
 
 
@@ -132,7 +132,7 @@ def sha256(path: Path) -> str:
 
 def assert_whole(stored: StoredStudy, trials: int, scratch: Path) -> list[FrozenTrial]:
     """The study has exactly so many finished trials, nothing open, no candidate twice, and every file."""
-    complete = stored.trials(TrialState.COMPLETE)
+    complete = stored.evaluated()
     assert len(complete) == trials
     assert not stored.trials(TrialState.RUNNING, TrialState.WAITING)
     keys = [t.user_attrs["key"] for t in complete]

@@ -60,7 +60,7 @@ class Outlook:
         if reasons:
             raise Rejected("; ".join(reasons))
         is_trained = self._is_trained
-        selective = is_trained and (config.latency_first if config.goals is None else config.goals.end)
+        selective = is_trained and (self._is_comparable if config.goals is None else config.goals.end)
         stopping = is_trained and config.goals is None and config.early_stopping
         if config.max_latency_ms is None and not selective and not stopping:
             return context
@@ -84,6 +84,13 @@ class Outlook:
         techniques = [self.session.registry.techniques[step.technique] for step in self.spec.steps]
         in_training = any(t.overrides("structure") or t.overrides("objective") for t in techniques)
         return in_training or not self.session.space.trained
+
+    @property
+    def _is_comparable(self) -> bool:
+        """Whether enough is finished to say what is plausible; scores are taken of all, to see how they rank."""
+        config = self.session.config
+        enough = sum(is_evaluated(t) for t in self.others) >= LEAST_FINISHED
+        return config.latency_first and (enough or config.zero_cost)
 
     @property
     def _margin(self) -> float:

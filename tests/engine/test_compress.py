@@ -18,7 +18,7 @@ from nas_edge.engine.finish import read_recipe
 from nas_edge.engine.given import WEIGHTS_FILE
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
-from nas_edge.engine.standing import FEW, REJECTED, Standings, hopeless
+from nas_edge.engine.standing import FEW, REJECTED, Standings, hopeless, mark_rejected
 from nas_edge.engine.starts import starting_sets
 from nas_edge.goals import DROP, LATENCY, REDUCTION, SPEEDUP, Goals, Known, all_met, judge, total_excess
 from nas_edge.models import load_model
@@ -26,7 +26,7 @@ from nas_edge.plugins import Registry
 from nas_edge.report.compression import run_compression
 from nas_edge.report.export import export_trial
 from nas_edge.steps import order_techniques
-from nas_edge.store.study import GOAL, START, StoredStudy, locate
+from nas_edge.store.study import GOAL, REPEAT_OF, START, StoredStudy, locate
 from nas_edge.train.trainer import ImageTrainer
 from nas_edge_plugins.qat import Qat
 
@@ -274,13 +274,19 @@ def test_what_cannot_meet_the_goals_is_not_trained(tiny: Registry, here: Path) -
 
 
 def test_a_rejected_candidate_does_not_pass_for_one_that_meets_the_goals(tiny: Registry, here: Path) -> None:
+    """And a repeated one is told with what the first was told with."""
     options: dict[str, Any] = {"min_size_reduction": 99.0, "trials": 3, "techniques": ["quantize"], "sampler": "random"}
-    stored = compressed(quick_config(here / "run", TRAINED, set={"quantize.calibration_images": 128}, **options), tiny)
-    rejected = stored.stored.trials(TrialState.PRUNED)
-    assert rejected
-    for trial in rejected:
-        same = "the same candidate" in trial.user_attrs["why"]
-        assert (trial.constraints == {f"{GOAL}rejected": REJECTED}) == same and max(trial.constraints.values()) > 0
+    config = quick_config(here / "run", TRAINED, set={"quantize.calibration_images": 128}, **options)
+    stored = compressed(config, tiny).stored
+    repeats = [t for t in stored.trials(TrialState.COMPLETE) if REPEAT_OF in t.user_attrs]
+    assert repeats
+    for repeat in repeats:
+        first = stored.evaluated_in(repeat)
+        assert repeat.values == first.values and repeat.constraints == first.constraints
+        assert max(repeat.constraints.values()) > 0
+    trial = stored.study.ask()
+    mark_rejected(config.goals, trial)
+    assert stored.trial(trial.number).constraints == {f"{GOAL}rejected": REJECTED}
 
 
 def test_the_gate_leaves_room_for_chance_and_for_more_training(tiny: Registry, here: Path) -> None:
