@@ -275,7 +275,7 @@ def test_a_training_that_is_all_fine_tuning_keeps_one_step() -> None:
     assert recorder.batches == 3 and recorder.epochs == [(1, 1)]
 
 
-@pytest.mark.parametrize("kind", ["plain", "depthwise", "attention"])
+@pytest.mark.parametrize("kind", ["plain", "depthwise"])
 def test_milestones_see_the_accuracy_and_leave_the_training_as_it_is(kind: str) -> None:
     seen: list[tuple[float, float]] = []
     watching = replace(trainer(), milestones=Milestones((0.25, 0.5), lambda *reached: seen.append(reached)))
