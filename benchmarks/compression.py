@@ -1,6 +1,6 @@
 """What `nas-edge compress` makes of a trained network, beside single techniques on their own.
 
-    python benchmarks/compression.py --data fashion-mnist:ROOT [--seeds 0 1 2] [--images 400000] [--folder F] [--json]
+    python benchmarks/compression.py --data fashion-mnist:ROOT [--seeds 0 1 2] [--images 600000] [--folder F] [--json]
 
 One MobileNetV2-style baseline is trained until its validation accuracy has stopped rising, and stored. Then each way
 gets it for each seed: ONNX Runtime's `quantize_static` (which trains nothing), torch-pruning at several ratios,
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="fashion-mnist:ROOT or cifar10:ROOT")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--images", type=int, default=400_000, help="that each way's trainings see in all, for a seed")
+    parser.add_argument("--images", type=int, default=600_000, help="that each way's trainings see in all, for a seed")
     parser.add_argument("--ways", nargs="+", choices=(*WAYS, COMPRESS), default=[*WAYS, COMPRESS])
     parser.add_argument("--folder", type=Path, default=Path("runs/compression-benchmark"))
     parser.add_argument("--json", action="store_true", help="the default; there is no other output")

@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 import optuna
-from scipy.stats import t as student
 
 import nas_edge
+from nas_edge.report.baseline import half_width
 
 NAMES = ("surrogate", "evolution", "reinforce", "gradient", "random", "nsga2", "tpe", "optuna-nsga2", "optuna-tpe")
 EVALUATIONS = (100, 300, 500)
@@ -87,9 +87,7 @@ def scores(arguments: argparse.Namespace, table: str, pool: ProcessPoolExecutor)
 
 def interval(values: Sequence[float] | np.ndarray[Any, Any]) -> dict[str, float]:
     """The mean, and half of its 95 % interval."""
-    count, spread = len(values), statistics.stdev(values) if len(values) > 1 else 0.0
-    half = float(student.ppf(0.975, count - 1)) * spread / count**0.5 if count > 1 else 0.0
-    return {"mean": round(float(np.mean(values)), 4), "half_width": round(half, 4)}
+    return {"mean": round(float(np.mean(values)), 4), "half_width": round(half_width(list(values)) or 0.0, 4)}
 
 
 def one_search(bench: Path, table: str, cost: str, name: str, seed: int, counts: Sequence[int]) -> list[float]:

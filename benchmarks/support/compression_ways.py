@@ -35,7 +35,7 @@ ASKED = {
     "90 % smaller at 1 point": {"max_drop": 1.0, "min_size_reduction": 90.0},
 }
 TRIALS, FINALISTS = 48, 2
-FINAL_BUDGET = 24.0  # the finalists are trained as long as all candidates of the search together
+FINAL_BUDGET = 36.0  # a finalist is trained on as many images as that many candidates of the search
 
 
 @dataclass(frozen=True)

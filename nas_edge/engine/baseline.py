@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
+from pathlib import Path
 
 from nas_edge.config import StudyConfig
-from nas_edge.errors import StorageError, UserError
-from nas_edge.store.study import StoredStudy, locate
+from nas_edge.engine.supernets import SUPERNET_FILE, TAU
+from nas_edge.engine.teachers import TEACHER_ACCURACY, TEACHER_FILE
+from nas_edge.errors import NasEdgeError
+from nas_edge.store.study import BASELINE, StoredStudy
 
 RANDOM = "random"
 
@@ -18,10 +22,12 @@ def baseline_configs(stored: StoredStudy) -> list[StudyConfig]:
     is one of what is proposed. It is stored beside the study.
     """
     config = stored.config
+    if config.baseline is None:
+        return []
     return [
         config.model_copy(
             update={
-                "study": f"{config.name}-{RANDOM}-{number}",
+                "study": BASELINE.format(study=config.name, number=number),
                 "sampler": RANDOM,
                 "trials": max(1, stored.finished()),
                 "sampler_seed": config.seed + number,
@@ -32,7 +38,6 @@ def baseline_configs(stored: StoredStudy) -> list[StudyConfig]:
             }
         )
         for number in range(1, config.baseline_seeds + 1)
-        if config.baseline is not None
     ]
 
 
@@ -40,6 +45,19 @@ def stored_baselines(stored: StoredStudy) -> list[StoredStudy]:
     """The random searches of a study that were begun."""
     found = []
     for config in baseline_configs(stored):
-        with contextlib.suppress(UserError, StorageError):
-            found.append(locate(config.name, stored.url, config.out))
+        with contextlib.suppress(NasEdgeError):
+            found.append(StoredStudy.load(config.name, stored.url, stored.storage).at(config.folder))
     return found
+
+
+def share(stored: StoredStudy, baseline: StoredStudy) -> None:
+    """Give a random search the teacher and the supernet of its study, so that they are trained once."""
+    with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
+        for name in (TEACHER_FILE, SUPERNET_FILE):
+            path = Path(folder) / name
+            if not baseline.download(name, baseline.study, path) and stored.download(name, stored.study, path):
+                baseline.upload(path, baseline.study)
+    known = stored.study.user_attrs
+    for key in (TEACHER_ACCURACY, TAU):
+        if key in known:
+            baseline.study.set_user_attr(key, known[key])

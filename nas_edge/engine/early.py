@@ -25,7 +25,7 @@ from nas_edge.pipeline import build_model
 from nas_edge.samplers.history import PARTIAL, History
 from nas_edge.samplers.surrogate import objective
 from nas_edge.spec import CandidateSpec
-from nas_edge.store.study import DIRECTIONS, StoredStudy, is_evaluated
+from nas_edge.store.study import StoredStudy, is_evaluated
 from nas_edge.train import zero_cost
 from nas_edge.train.trainer import Milestones
 
@@ -60,7 +60,7 @@ class Outlook:
         if reasons:
             raise Rejected("; ".join(reasons))
         is_trained = self._is_trained
-        selective = is_trained and (self._is_comparable if config.goals is None else config.goals.end)
+        selective = is_trained and self._is_selective
         stopping = is_trained and config.goals is None and config.early_stopping
         if config.max_latency_ms is None and not selective and not stopping:
             return context
@@ -87,10 +87,16 @@ class Outlook:
 
     @property
     def _is_comparable(self) -> bool:
-        """Whether enough is finished to say what is plausible; scores are taken of all, to see how they rank."""
+        """Whether enough is finished to say what is plausible."""
+        return sum(is_evaluated(t) for t in self.others) >= LEAST_FINISHED
+
+    @property
+    def _is_selective(self) -> bool:
+        """Whether a draft may show that a training would be in vain. Scores are taken of all, to see how they rank."""
         config = self.session.config
-        enough = sum(is_evaluated(t) for t in self.others) >= LEAST_FINISHED
-        return config.latency_first and (enough or config.zero_cost)
+        if config.goals is not None:
+            return config.goals.end
+        return config.latency_first and (self._is_comparable or config.zero_cost)
 
     @property
     def _margin(self) -> float:
@@ -112,13 +118,13 @@ class Outlook:
 
     def _check_front(self, draft: Draft, scores: Mapping[str, float]) -> None:
         """Raise `Rejected` where a member of the front would be better even if all goes as well as is plausible."""
-        if sum(is_evaluated(t) for t in self.others) < LEAST_FINISHED:
+        if not self._is_comparable:
             return
         accuracy = self._plausible_accuracy(scores)
         low_ms, size_bytes = draft.latency.low_ms / self._margin, draft.size_bytes / self._margin
-        hoped = self._losses([accuracy, low_ms, size_bytes])
+        hoped = self.stored.losses(self._values(accuracy, low_ms, size_bytes))
         for member in self.stored.front(self.others):
-            if (self._losses(member.values) <= hoped).all():
+            if all(m <= h for m, h in zip(self.stored.losses(member.values), hoped, strict=True)):
                 self._tell(draft)
                 raise Rejected(
                     f"{draft.latency.ms:.3g} ms {draft.latency.source} before training, and at most {accuracy:.1%} is "
@@ -144,10 +150,10 @@ class Outlook:
 
     def _check_rung(self, draft: Draft, share: float, accuracy: float) -> None:
         """Note what is reached after a share of the training. Raises `Rejected` where others stand better."""
-        name, values = f"{RUNG}{share:.0%}", self._values(draft, accuracy)
+        name, values = f"{RUNG}{share:.0%}", self._values(accuracy, draft.latency.ms, draft.size_bytes)
         self.trial.set_user_attr(name, values)
         reached = [t for t in self.stored.trials() if name in t.user_attrs and t.number != self.trial.number]
-        losses = np.array([self._losses(v) for v in (*(t.user_attrs[name] for t in reached), values)])
+        losses = np.array([self.stored.losses(v) for v in (*(t.user_attrs[name] for t in reached), values)])
         if stays(losses):
             return
         gains = [t.values[0] - t.user_attrs[name][0] for t in reached if is_evaluated(t)]
@@ -159,13 +165,8 @@ class Outlook:
 
     def _tell(self, draft: Draft, accuracy: float | None = None) -> None:
         """Let samplers know what is known or expected of the candidate."""
-        self.trial.set_user_attr(PARTIAL, self._values(draft, accuracy))
+        self.trial.set_user_attr(PARTIAL, self._values(accuracy, draft.latency.ms, draft.size_bytes))
 
-    def _values(self, draft: Draft, accuracy: float | None) -> list[Any]:
+    def _values(self, accuracy: float | None, latency_ms: float, size_bytes: float) -> list[Any]:
         """In the order of the study's objectives."""
-        return [accuracy, draft.latency.ms, draft.size_bytes][: len(self.session.config.objectives)]
-
-    def _losses(self, values: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        objectives = self.session.config.objectives
-        signs = [-1.0 if DIRECTIONS[name] is optuna.study.StudyDirection.MAXIMIZE else 1.0 for name in objectives]
-        return np.array([s * v for s, v in zip(signs, values, strict=False)])
+        return [accuracy, latency_ms, size_bytes][: len(self.session.config.objectives)]

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import torch
 
 from nas_edge.config import StudyConfig
-from nas_edge.engine.baseline import baseline_configs
+from nas_edge.engine.baseline import baseline_configs, share
 from nas_edge.engine.candidates import default_techniques
 from nas_edge.engine.compress import finalists
 from nas_edge.engine.ending import Ending, reached_by_prediction
@@ -35,15 +35,15 @@ def run_search(config: StudyConfig, progress: Progress | None = None) -> StoredS
     KeyboardInterrupt leaves it whole.
     """
     progress = progress or Progress()
-    session, stored = _run(config, progress)
+    stored = _run(config, progress)
     for number, baseline in enumerate(baseline_configs(stored), start=1):
         progress.say(f"random search with the same budget, seed {number} of {config.baseline_seeds}")
-        _run(baseline, progress, like=session)
+        _run(baseline, progress, beside=stored)
     return stored
 
 
-def _run(config: StudyConfig, progress: Progress, like: Session | None = None) -> tuple[Session, StoredStudy]:
-    """One search; `like` another one, whose teacher and supernet it shares."""
+def _run(config: StudyConfig, progress: Progress, beside: StoredStudy | None = None) -> StoredStudy:
+    """One search; `beside` another one, whose teacher and supernet it shares."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     started = time.monotonic()
     deadline = None if config.timeout is None else started + config.timeout
@@ -56,12 +56,11 @@ def _run(config: StudyConfig, progress: Progress, like: Session | None = None) -
             progress.warn(f"{len(session.data.skipped)} files did not decode and were left out: {names} ...")
         stored = StoredStudy.create_or_load(config, session.facts)
         ensure_given(session, stored, progress)
+        if beside is not None:
+            share(beside, stored)
+        session.ensure_supernet(stored, progress)
         session.ensure_profile(stored, progress)
-        if like is None:
-            session.ensure_supernet(stored, progress)
-            session.ensure_teacher(stored, progress)
-        else:
-            session.shared, session.teacher = like.shared, like.teacher
+        session.ensure_teacher(stored, progress)
         if config.goals is not None:
             enqueue_starts(session, stored)
         ending = Ending(session, stored, progress)
@@ -77,7 +76,7 @@ def _run(config: StudyConfig, progress: Progress, like: Session | None = None) -
         kept, longer = finalists(stored)
         finish(session, stored, progress, kept=kept, longer=longer)
         notify(stored, progress, session.registry.hooks.hook.study_finished, evaluations=front_evaluations(stored))
-    return session, stored
+    return stored
 
 
 def _settled(config: StudyConfig) -> StudyConfig:

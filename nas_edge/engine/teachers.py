@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nas_edge.engine.session import Session
 
 TEACHER_FILE = "teacher.pt"
+TEACHER_ACCURACY = "teacher_accuracy"  # of the study: on validation
 TEACHER_DRAWS = 16
 
 
@@ -82,7 +83,7 @@ def make_teacher(session: Session, stored: StoredStudy, progress: Progress) -> n
                 )
             torch.save(model.state_dict(), path)
             stored.upload(path, stored.study)
-            stored.study.set_user_attr("teacher_accuracy", round(right, 4))
+            stored.study.set_user_attr(TEACHER_ACCURACY, round(right, 4))
     return model.eval().requires_grad_(False)
 
 

@@ -39,10 +39,15 @@ class Baseline:
 
     @property
     def half_width(self) -> float | None:
-        count = len(self.random_shares)
-        if count < 2:
-            return None
-        return float(student.ppf(0.975, count - 1)) * statistics.stdev(self.random_shares) / math.sqrt(count)
+        return half_width(self.random_shares)
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Half of the 95 % interval of the mean over seeds (Student's t); None of fewer than two."""
+    count = len(values)
+    if count < 2:
+        return None
+    return float(student.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count)
 
 
 def baseline_of(stored: StoredStudy) -> Baseline | None:

@@ -73,6 +73,8 @@ class Relaxation:
         self._parameters = parameters
         owner = parameters.features.owner
         self._categorical = np.array([parameters.all[i].is_categorical for i in owner], dtype=bool)
+        # The processes see a category as a corner: two of them are then as far apart as the ends of a number.
+        self._scale = np.where(self._categorical, math.sqrt(0.5), 1.0)
         self._first = np.flatnonzero(np.diff(owner, prepend=-1))
         self._group = owner
 
@@ -93,16 +95,14 @@ class Relaxation:
 
     def points(self, logits: Array) -> Array:
         """What the processes are asked for: mixtures of the points of the categories."""
-        shares = self.shares(logits)
-        return np.where(self._categorical, math.sqrt(0.5) * shares, shares)
+        return self._scale * self.shares(logits)
 
     def backward(self, logits: Array, slopes: Array) -> Array:
         """The derivatives by the logits, given those by the points."""
         shares = self.shares(logits)
-        slopes = math.sqrt(0.5) * slopes
+        slopes = self._scale * slopes
         expected = np.add.reduceat(shares * slopes, self._first, axis=1)[:, self._group]
-        numbers = slopes / math.sqrt(0.5) * (1 - shares)
-        found: Array = shares * np.where(self._categorical, slopes - expected, numbers)
+        found: Array = shares * np.where(self._categorical, slopes - expected, slopes * (1 - shares))
         return found
 
     def draw(self, logits: Array, rng: np.random.Generator) -> Rows:

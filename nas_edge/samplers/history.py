@@ -101,12 +101,13 @@ class History:
 
 
 def _values(trial: FrozenTrial, objectives: int) -> Array:
-    """The values of a trial, NaN for those that it lacks."""
-    complete = trial.state is TrialState.COMPLETE
-    found = trial.values if complete else trial.user_attrs.get(PARTIAL, [None] * objectives)
-    values = np.array([np.nan if value is None else value for value in found], dtype=float)
-    usable = np.isfinite(values)
-    return np.where(usable if usable.all() or not complete else False, values, np.nan)
+    """The values of a trial, NaN for those that it lacks; a finished one has all or none."""
+    none = np.full(objectives, np.nan)
+    if trial.state is TrialState.COMPLETE:
+        values = np.array(trial.values)
+        return values if np.isfinite(values).all() else none
+    values = np.array(trial.user_attrs.get(PARTIAL, none), dtype=float)  # None is read as NaN
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _effective(trial: FrozenTrial) -> dict[str, Any]:

@@ -32,6 +32,7 @@ MAX_RETRIES = 3
 GOAL = "goal: "  # begins the name of a constraint that only guides the sampler
 START = "start"  # the attribute of a trial that the engine proposed: what it begins with
 REPEAT_OF = "repeat_of"  # likewise: the trial that the same candidate was evaluated in
+BASELINE = "{study}-random-{number}"  # the name of a random search beside a study
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,8 @@ class StoredStudy:
         The same as Optuna's `best_trials`, which copies every trial deeply first; but without repeats, and a goal that
         was missed takes no trial off the front of a compression. `trials` saves reading them again.
         """
-        signs = [-1.0 if d is StudyDirection.MAXIMIZE else 1.0 for d in self.study.directions]
         points = [
-            (tuple(s * v for s, v in zip(signs, t.values, strict=True)), t)
+            (self.losses(t.values), t)
             for t in (self.trials() if trials is None else trials)
             if is_evaluated(t) and all(c <= 0 for name, c in t.constraints.items() if not name.startswith(GOAL))
         ]
@@ -159,6 +159,11 @@ class StoredStudy:
             if not any(kept != values and all(k <= v for k, v in zip(kept, values, strict=True)) for kept, _ in front):
                 front.append((values, trial))
         return [trial for _, trial in front]
+
+    def losses(self, values: Sequence[float]) -> tuple[float, ...]:
+        """A trial's values so that less is better of each."""
+        directions = self.study.directions
+        return tuple(-v if d is StudyDirection.MAXIMIZE else v for v, d in zip(values, directions, strict=True))
 
     def trial(self, number: int) -> FrozenTrial:
         for trial in self.trials():
@@ -253,6 +258,16 @@ def storage_names(storage: optuna.storages.RDBStorage) -> list[str]:
     return sorted(optuna.get_all_study_names(storage))
 
 
+def _searches(names: Sequence[str]) -> list[str]:
+    """The names of studies but for those of the random searches beside them."""
+
+    def is_beside(name: str) -> bool:
+        study, _, number = name.rpartition(BASELINE.format(study="", number=""))
+        return study in names and number.isdecimal()
+
+    return [name for name in names if not is_beside(name)]
+
+
 def locate(study: str, storage: str | None, out: str | None = None) -> StoredStudy:
     """A study by name (in `--storage`, `--out` or runs/NAME), by folder, or by database file."""
     path = Path(study)
@@ -266,12 +281,13 @@ def locate(study: str, storage: str | None, out: str | None = None) -> StoredStu
         url = f"sqlite:///{database}"
         opened = open_storage(url, create=False)
         names = storage_names(opened)
+        searches = _searches(names)
         if study in names:
             name = study
         elif database not in given:
             continue
-        elif len(names) == 1:
-            name = names[0]
+        elif len(searches) == 1:
+            name = searches[0]
         else:
             held = f"{len(names)} studies ({', '.join(names)}); name one with" if names else "no study; see"
             raise UserError(f"{database} holds {held} --storage {url}")

@@ -46,11 +46,24 @@ def test_random_search_gets_the_same_budget(tiny: Registry, tmp_path: Path) -> N
         compute_hypervolume(np.array(p), reference) for p in (everything, *(points(s) for s in (stored, *others)))
     )
     assert [seen.share, *seen.random_shares] == pytest.approx([volume / whole for volume in each])
+    assert locate(str(tmp_path), None).config.name == "tiny"  # as `show FOLDER` and `export FOLDER` find it
     told = summary(locate("tiny", stored.url))["random_search"]
     assert told["share"] == pytest.approx(seen.share)
 
     again = search(config, tiny)  # nothing is left to do
     assert [found(s) for s in (again, *stored_baselines(again))] == [found(s) for s in (stored, *others)]
+
+
+def test_the_teacher_is_trained_once(tiny: Registry, tmp_path: Path) -> None:
+    said = Said()
+    config = tiny_config(tmp_path, trials=1, techniques=["distill"], baseline="random", audit_trials=0)
+    stored = search(config, tiny, said)
+    assert sum(line.startswith("teacher:") for line in said.said) == 1
+    [other] = stored_baselines(stored)
+    files = [tmp_path / f"{study.config.name}.pt" for study in (stored, other)]
+    assert all(s.download("teacher.pt", s.study, path) for s, path in zip((stored, other), files, strict=True))
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert other.study.user_attrs["teacher_accuracy"] == stored.study.user_attrs["teacher_accuracy"]
 
 
 def test_the_interval_is_that_of_student() -> None:
