@@ -19,6 +19,7 @@ from nas_edge.until import Until
 MAX_FILE_BYTES = 1_000_000
 DEFAULT_EPOCHS = 4
 DEFAULT_MOST_SAMPLES = 30_000
+BATCH, LEAST_STEPS = 64, 300
 OBJECTIVES = ("accuracy", "latency_ms", "size_bytes")
 # A search weighs accuracy against latency itself, so the gate only takes back what wrecks a network: 5 points are three
 # standard errors of the difference of two accuracies near 95 % on 350 images.
@@ -53,8 +54,10 @@ class TrainConfig(BaseModel):
     )
     final_budget: float = Field(5.0, ge=0, description="the finalists' training, likewise; 0 keeps them as searched")
     finalists: int = Field(1, ge=0, description="members of the front that are trained again for longer")
-    batch_size: int = Field(64, ge=2)
-    learning_rate: float = Field(3e-3, gt=0)
+    batch_size: int | None = Field(
+        None, ge=2, description="images in a step; by default 64, or 32 in trainings that would have under 300 steps"
+    )
+    learning_rate: float = Field(6e-3, gt=0)
     weight_decay: float = Field(0.02, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     precision: Literal["float32", "bfloat16", "float16"] = Field(
@@ -67,6 +70,10 @@ class TrainConfig(BaseModel):
         if self.recovery_share + self.finetune_share >= 1:
             raise ValueError("recovery_share and finetune_share together must be below 1")
         return self
+
+    def batch_for(self, samples: int) -> int:
+        """Images in a step of a training that sees so many."""
+        return self.batch_size or (BATCH if samples >= LEAST_STEPS * BATCH else BATCH // 2)
 
     def samples_for(self, train_images: int) -> int:
         """Images that the training of one candidate sees, where the training split has so many."""

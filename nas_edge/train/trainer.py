@@ -27,7 +27,7 @@ from nas_edge.errors import UserError
 WARMUP_SHARE = 0.1
 FINETUNE_RATE = 0.1  # of the learning rate: the weights settle, and do not leave where they are
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-RECALIBRATION_SAMPLES, PROBE_IMAGES = 1024, 2048
+RECALIBRATION_SAMPLES, RECALIBRATION_BATCH, PROBE_IMAGES = 1024, 64, 2048
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -169,15 +169,15 @@ class ImageTrainer:
             norm.reset_running_stats()
             norm.momentum = None  # an even average over the batches below
         with torch.no_grad():
-            for inputs, _ in self._stream(RECALIBRATION_SAMPLES, device):
+            for inputs, _ in self._stream(RECALIBRATION_SAMPLES, device, RECALIBRATION_BATCH):
                 model(inputs)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
-    def _stream(self, samples: int, device: torch.device) -> Batches:
+    def _stream(self, samples: int, device: torch.device, batch_size: int | None = None) -> Batches:
         return Batches(
             self.data.train,
-            batch_size=self.config.batch_size,
+            batch_size=batch_size or self.config.batch_for(samples),
             augmentation=self.data.augmentation,
             generator=torch.Generator().manual_seed(self.seed),
             device=device,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nas_edge import Augmentation, Split
-from nas_edge.data.batches import Batches, augment, evaluation_batches, to_float
+from nas_edge.data.batches import PLAIN_PASSES, Batches, augment, evaluation_batches, to_float
 
 PLAIN = Augmentation()
 
@@ -74,11 +74,21 @@ def test_the_generator_decides_everything() -> None:
 
     def inputs(seed: int) -> torch.Tensor:
         stream = Batches(split, batch_size=8, augmentation=Augmentation(1 / 8, True), generator=generator(seed))
-        return torch.cat([batch[0] for batch in itertools.islice(stream, 3)])
+        return torch.cat([batch[0] for batch in itertools.islice(stream, 2 * PLAIN_PASSES + 3)])
 
     assert torch.equal(inputs(0), inputs(0))
     assert not torch.equal(inputs(0), inputs(1))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_images_are_as_they_are_until_they_were_seen_often() -> None:
+    split = Split(random_images(16, 1, 8), torch.arange(16))
+    stream = Batches(split, batch_size=16, augmentation=Augmentation(1 / 8, True), generator=generator())
+    plain = [
+        torch.equal(inputs, to_float(split.images[labels]))
+        for inputs, labels in itertools.islice(stream, PLAIN_PASSES + 3)
+    ]
+    assert plain == [True] * PLAIN_PASSES + [False] * 3
 
 
 @pytest.mark.parametrize(("count", "batch_size", "samples"), [(0, 4, None), (4, 0, None), (4, 4, 0)])
@@ -130,7 +140,7 @@ def test_the_cached_images_are_not_changed() -> None:
     split = Split(random_images(16, 1, 8), torch.arange(16))
     before = split.images.clone()
     for inputs, _ in Batches(
-        split, batch_size=8, augmentation=Augmentation(1 / 8, True), generator=generator(), samples=32
+        split, batch_size=8, augmentation=Augmentation(1 / 8, True), generator=generator(), samples=16 * 10
     ):
         inputs.zero_()
     assert torch.equal(split.images, before)

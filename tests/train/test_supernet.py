@@ -43,7 +43,7 @@ def draw(seed: int) -> dict[str, Any]:
 
 
 def trainer(**config: Any) -> ImageTrainer:
-    return ImageTrainer(DATA, TrainConfig.model_validate({"device": "cpu", **config}), 0)
+    return ImageTrainer(DATA, TrainConfig.model_validate({"device": "cpu", "batch_size": 64, **config}), 0)
 
 
 def trained(samples: int, checkpoint: Path | None = None, **hooks: Any) -> SharedWeights:

@@ -31,7 +31,9 @@ from ..plugins.toys import CLASSES, toy, toy_data
 
 
 def trainer(seed: int = 0, data: ImageData | None = None, **config: object) -> ImageTrainer:
-    return ImageTrainer(data or toy_data(), TrainConfig.model_validate({"device": "cpu", **config}), seed)
+    return ImageTrainer(
+        data or toy_data(), TrainConfig.model_validate({"device": "cpu", "batch_size": 64, **config}), seed
+    )
 
 
 def weights(model: nn.Module) -> list[Tensor]:
