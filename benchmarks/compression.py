@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.support.baseline_training import Setting, trained_baseline
 from benchmarks.support.compression_ways import ASKED, COMPRESS, SINGLE, WAYS, Model, compress
+from benchmarks.support.log import log
 from nas_edge.export.runtime import accuracy
 from nas_edge.targets.local import LocalTarget
 
@@ -119,10 +120,6 @@ def _dominated(rows: list[dict[str, Any]], way: str) -> dict[str, Any]:
 
     by = {figure: [row["name"] for row in mine if not beaten(row, figure)] for figure in ("latency_ms", "bytes")}
     return {"models": len(mine), "not_beaten_by_latency": by["latency_ms"], "not_beaten_by_size": by["bytes"]}
-
-
-def log(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from nas_edge.until import Until
 
 MAX_FILE_BYTES = 1_000_000
 DEFAULT_EPOCHS = 4
-DEFAULT_MOST_SAMPLES = 30_000
+DEFAULT_MOST_SAMPLES = 6_000  # they rank candidates well enough; those worth it are trained for longer at the end
 BATCH, LEAST_STEPS = 64, 300
 OBJECTIVES = ("accuracy", "latency_ms", "size_bytes")
 # A search weighs accuracy against latency itself, so the gate only takes back what wrecks a network: 5 points are three
@@ -33,7 +33,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     samples: int | None = Field(
-        None, ge=1, description="images that the training of one candidate sees; by default 4 epochs, at most 30,000"
+        None, ge=1, description="images that the training of one candidate sees; by default 4 epochs, at most 6,000"
     )
     recovery_share: float = Field(
         0.4, gt=0, lt=1, description="share of them kept for recovery after structure changes"
@@ -44,16 +44,18 @@ class TrainConfig(BaseModel):
         lt=1,
         description="share of them for joint fine-tuning after recovery, at a tenth of the learning rate",
     )
-    teacher_budget: float = Field(3.0, gt=0, description="the teacher's training, in units of one candidate's")
-    supernet_budget: float = Field(4.0, gt=0, description="the supernet's training, likewise")
+    teacher_budget: float = Field(10.0, gt=0, description="the teacher's training, in units of one candidate's")
+    supernet_budget: float = Field(20.0, gt=0, description="the supernet's training, likewise")
     supernet_share: float = Field(
-        0.05, gt=0, le=1, description="share of a candidate's images that settle the weights it inherits"
+        0.2, gt=0, le=1, description="share of a candidate's images that settle the weights it inherits"
     )
     ranking_sample: int = Field(
         6, ge=0, description="candidates trained on their own to see how well inherited accuracy ranks; 0 for none"
     )
-    final_budget: float = Field(5.0, ge=0, description="the finalists' training, likewise; 0 keeps them as searched")
-    finalists: int = Field(1, ge=0, description="members of the front that are trained again for longer")
+    final_budget: float = Field(10.0, ge=0, description="the finalists' training, likewise; 0 keeps them as searched")
+    finalists: int | None = Field(
+        None, ge=0, description="the most accurate members of the front to train again for longer; by default all"
+    )
     batch_size: int | None = Field(
         None, ge=2, description="images in a step; by default 64, or 32 in trainings that would have under 300 steps"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ from torch import nn
 import nas_edge
 from benchmarks.support.baseline_training import Setting
 from benchmarks.support.baselines import mobilenet_v2
+from benchmarks.support.log import Log
 from benchmarks.support.torchvision_families import prepared_int8
 from nas_edge.contracts import Objective
 from nas_edge.engine.finish import published_model
-from nas_edge.engine.progress import Progress
 from nas_edge.export import save_model
 
 COMPRESS = "nas-edge compress"
@@ -142,13 +141,6 @@ def compress(setting: Setting, network: nn.Module, seed: int, images: int) -> li
             chosen = goal if int(trial) == stored["best"] else None
             made.append(Model(COMPRESS, f"{goal}: trial {trial}", seed, Path(file), chosen))
     return made
-
-
-class Log(Progress):
-    def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    warn = say
 
 
 def _train(

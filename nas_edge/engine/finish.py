@@ -42,8 +42,8 @@ def finish(
 ) -> None:
     """Finalise the front, and audit the predictions where trials were added; what has been done stays as it is.
 
-    Trials to be `kept` are finalised with it. Those of `longer` are trained again for longer, by default the front's
-    first; members of the front with inherited weights are trained again as long as without them.
+    Trials to be `kept` are finalised with it. Those of `longer` are trained again for longer, by default the whole
+    front or its first; others with inherited weights are trained again as long as without them.
     """
     front, config = stored.front(), stored.config
     if longer is None:

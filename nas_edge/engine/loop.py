@@ -56,6 +56,7 @@ class Ended(enum.Enum):
     REPEATED = "answered from the store"
     REJECTED = "rejected"
     FAILED = "failed"
+    TAKEN = "taken over by another worker"
 
 
 def run_trials(
@@ -134,9 +135,9 @@ def run_trial(
     `turn` keeps other workers from asking, and is left once the candidate is known; `others` were read within it.
     """
     try:
-        with turn:
-            spec = _sample(session, trial, others)
-        with session.context() as context:
+        with stored.working(trial), session.context() as context:
+            with turn:
+                spec = _sample(session, trial, others)
             context = Outlook(session, stored, trial, spec, others).train_in(context)
             candidate, evaluation = evaluate(
                 session.registry, spec, context, session.config.train, session.predictions, session.gate
@@ -154,6 +155,9 @@ def run_trial(
     except (Exception, SystemExit) as error:
         if _is_general(error):
             raise
+        if stored.is_told(trial):  # this machine was silent for too long, and a candidate is not to count twice
+            progress.trial(trial.number, Ended.TAKEN.value)
+            return Ended.TAKEN
         _log_traceback(stored, f"trial {trial.number}")
         _end(stored, trial, TrialState.FAIL, f"failed: {type(error).__name__}: {_line(error)}", progress)
         return Ended.FAILED

@@ -5,16 +5,23 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
+import sqlalchemy as sa
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
 WORKER = "worker"  # the user attribute of a trial that holds its `worker_mark`
 UNMARKED_GRACE_S = 10.0
+HEARTBEAT_S, GRACE_S = 20.0, 120.0  # how often a worker shows that it lives, and the silence after which it is dead
+# Optuna's. It offers the rest for `Study.optimize` alone.
+HEARTBEATS = sa.table("trial_heartbeats", sa.column("trial_id", sa.Integer), sa.column("heartbeat", sa.DateTime))
 
 
 def worker_mark() -> dict[str, Any]:
@@ -22,15 +29,56 @@ def worker_mark() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "started": _process_start(os.getpid())}
 
 
+def is_elsewhere(trial: FrozenTrial) -> bool:
+    """Whether a process of another machine runs a trial."""
+    mark = trial.user_attrs.get(WORKER)
+    return isinstance(mark, dict) and mark.get("host") != socket.gethostname()
+
+
 def is_dead(trial: FrozenTrial) -> bool:
-    """Whether the process that runs a trial is gone. Processes on other machines are taken to live."""
+    """Whether the process that runs a trial is gone. Those of other machines are known by their heartbeats alone."""
     mark = trial.user_attrs.get(WORKER)
     if not isinstance(mark, dict):  # taken from the queue by another machine that has not marked it yet
         started = trial.datetime_start or datetime.now()
         return (datetime.now() - started).total_seconds() > UNMARKED_GRACE_S
-    if mark.get("host") != socket.gethostname():
+    if is_elsewhere(trial):
         return False
     return _process_start(int(mark["pid"])) != mark.get("started")
+
+
+@contextmanager
+def heartbeat(storage: RDBStorage, trial_id: int) -> Iterator[None]:
+    """Show the other machines that a trial's worker lives. A database that is busy or gone is asked again."""
+    ended = Event()
+
+    def beat() -> None:
+        while True:
+            with suppress(sa.exc.SQLAlchemyError, StorageInternalError):
+                storage.record_heartbeat(trial_id)
+            if ended.wait(HEARTBEAT_S):
+                storage.remove_session()
+                return
+
+    thread = Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def silent(storage: RDBStorage, trial_ids: Sequence[int]) -> set[int]:
+    """Those of the running trials whose heartbeats have ceased, by the database's clock."""
+    if not trial_ids:
+        return set()
+    with storage.engine.connect() as connection:
+        now = connection.execute(sa.select(sa.func.now())).scalar_one().replace(tzinfo=None)
+        rows = connection.execute(sa.select(HEARTBEATS).where(HEARTBEATS.c.trial_id.in_(trial_ids)))
+        heard = {row.trial_id: row.heartbeat for row in rows}
+    for trial_id in set(trial_ids) - set(heard):  # its worker may have died before the first: it has from now on
+        storage.record_heartbeat(trial_id)
+    return {trial_id for trial_id, at in heard.items() if (now - at).total_seconds() > GRACE_S}
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from nas_edge.config import StudyConfig, parse_config
 from nas_edge.errors import StorageError, StudyMismatch, UserError
 from nas_edge.store.artifacts import AtomicArtifactStore
 from nas_edge.store.database import make_folder, open_storage, shown
-from nas_edge.store.processes import WORKER, exclusively, is_dead, worker_mark
+from nas_edge.store.processes import WORKER, exclusively, heartbeat, is_dead, is_elsewhere, silent, worker_mark
 from nas_edge.store.tables import Tables
 
 ARTIFACTS, LOCK = "artifacts", ".lock"
@@ -191,18 +191,26 @@ class StoredStudy:
             trial.set_user_attr(WORKER, mark)
         return trial
 
+    def working(self, trial: optuna.Trial) -> AbstractContextManager[None]:
+        """Show other machines meanwhile that this one works on a trial."""
+        return heartbeat(self.storage, trial._trial_id)
+
+    def is_told(self, trial: optuna.Trial) -> bool:
+        """Whether a trial is finished: by another worker too, which took this one for dead."""
+        return self.storage.get_trial(trial._trial_id).state.is_finished()
+
     # --- what a killed process left behind
 
     def requeue_dead(self, trials: Sequence[FrozenTrial]) -> int:
         """Fail those trials whose process is gone and queue their parameters again; returns how many."""
-        count = 0
-        for trial in trials:
-            if trial.state is not TrialState.RUNNING:
-                continue
-            if is_dead(trial):
-                self.requeue(trial, "its process was killed")
-                count += 1
-        return count
+        running = [t for t in trials if t.state is TrialState.RUNNING]
+        dead = {t._trial_id: "its process was killed" for t in running if is_dead(t)}
+        elsewhere = [t._trial_id for t in running if is_elsewhere(t)]
+        dead |= dict.fromkeys(silent(self.storage, elsewhere), "its machine fell silent")
+        for trial in running:
+            if trial._trial_id in dead:
+                self.requeue(trial, dead[trial._trial_id])
+        return len(dead)
 
     def requeue_own(self, why: str) -> None:
         """The same for the trials of this process, which is about to end."""

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from nas_edge import Context, InvalidCandidate, NasEdgeError, Scope, Technique, UserError
+from nas_edge import Context, InvalidCandidate, NasEdgeError, Scope, Technique, UserError, evaluate
 from nas_edge.cli import main
 from nas_edge.engine import loop
+from nas_edge.engine.progress import Progress
 from nas_edge.plugins import Registry
 from nas_edge.train.trainer import ImageTrainer
 
-from ..studies import Said, assert_whole, search, study_file, tiny_config, tiny_values
+from ..studies import Said, assert_whole, opened, search, study_file, tiny_config, tiny_values
 
 
 @dataclass(frozen=True)
@@ -158,3 +159,25 @@ def test_what_would_only_repeat_stops_the_search(
     assert (first.state, first.user_attrs["why"]) == (TrialState.FAIL, "stopped by an error")
     assert again.params == first.params and again.state is TrialState.COMPLETE
     assert_whole(stored, 2, tmp_path)
+
+
+def test_a_trial_that_was_taken_over_does_not_count_twice(
+    tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine took this worker, silent for too long, for dead while it trained."""
+    session, stored = opened(tiny_config(tmp_path, trials=2), tiny)
+    count = 0
+
+    def seized(*given: Any, **named: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 1:
+            stored.requeue(stored.trials()[0], "its machine fell silent")
+        return evaluate.evaluate(*given, **named)
+
+    monkeypatch.setattr(loop, "evaluate", seized)
+    loop.run_trials(session, stored, Progress())
+    lost, again, _ = stored.trials()
+    assert (lost.state, lost.user_attrs["why"]) == (TrialState.FAIL, "its machine fell silent")
+    assert again.state is TrialState.COMPLETE and again.params == lost.params
+    assert (stored.finished(), count) == (2, 3) and not (stored.folder / "errors.log").exists()

@@ -12,11 +12,12 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from nas_edge import StorageError, StudyMismatch, UserError
 from nas_edge.store import processes
-from nas_edge.store.processes import exclusively, is_dead, worker_mark
+from nas_edge.store.processes import GRACE_S, exclusively, is_dead, worker_mark
 from nas_edge.store.study import StoredStudy, begun, locate
 
 from ..studies import tiny_config
@@ -139,6 +140,55 @@ def test_a_trial_that_was_told_meanwhile_stays(stored: StoredStudy) -> None:
     stored.study.tell(trial, [0.5, 1.0])
     stored.requeue_dead(seen)
     assert [t.state for t in stored.trials()] == [TrialState.COMPLETE]
+
+
+def elsewhere(stored: StoredStudy, *, heard_s: float | None) -> optuna.Trial:
+    """A trial of another machine, whose last heartbeat was so long ago."""
+    trial = begin(stored, mark={**worker_mark(), "host": "elsewhere"})
+    if heard_s is not None:
+        stored.storage.record_heartbeat(trial._trial_id)
+        with stored.storage.engine.begin() as connection:
+            change = "UPDATE trial_heartbeats SET heartbeat = datetime('now', :ago) WHERE trial_id = :id"
+            connection.execute(sa.text(change), {"ago": f"-{heard_s} seconds", "id": trial._trial_id})
+    return trial
+
+
+def test_a_machine_that_fell_silent_is_dead(stored: StoredStudy) -> None:
+    trial = elsewhere(stored, heard_s=GRACE_S - 20)
+    assert stored.requeue_dead(stored.trials()) == 0
+    lost = elsewhere(stored, heard_s=GRACE_S + 5)
+    assert stored.requeue_dead(stored.trials()) == 1
+    assert stored.trial(lost.number).user_attrs["why"] == "its machine fell silent"
+    assert [t.state for t in stored.trials()] == [TrialState.RUNNING, TrialState.FAIL, TrialState.WAITING]
+    assert stored.is_told(lost) and not stored.is_told(trial)
+
+
+def test_a_machine_that_was_never_heard_has_the_grace_from_now_on(stored: StoredStudy) -> None:
+    elsewhere(stored, heard_s=None)
+    assert stored.requeue_dead(stored.trials()) == 0
+    with stored.storage.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')"))
+    assert stored.requeue_dead(stored.trials()) == 1
+
+
+def test_a_worker_is_heard_while_it_works(stored: StoredStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial, beats = begin(stored), []
+    monkeypatch.setattr(processes, "HEARTBEAT_S", 0.01)
+    record = stored.storage.record_heartbeat
+
+    def beat(trial_id: int) -> None:
+        beats.append(trial_id)
+        if len(beats) == 2:
+            raise sa.exc.OperationalError("UPDATE", {}, Exception("database is locked"))
+        record(trial_id)
+
+    monkeypatch.setattr(stored.storage, "record_heartbeat", beat)
+    with stored.working(trial):
+        while len(beats) < 4:  # a busy database ends nothing
+            time.sleep(0.01)
+    count = len(beats)
+    time.sleep(0.05)
+    assert len(beats) == count and set(beats) == {trial._trial_id}
 
 
 def test_who_is_dead(stored: StoredStudy) -> None:
