@@ -1,6 +1,8 @@
-"""Makes a quantized file smaller: beside 8-bit weights, long names and repeated zero points are a large part of it."""
+"""Makes a file smaller: beside weights of few bits, long names and repeated zero points are a large part of it."""
 
 from __future__ import annotations
+
+import itertools
 
 import onnx
 
@@ -13,18 +15,24 @@ def compact(model: onnx.ModelProto, original: onnx.ModelProto) -> None:
     graph = model.graph
     _drop_unused(graph)
     _rename(graph, _shared_constants(graph))
-    public = {v.name for v in (*graph.input, *graph.output)}
-    tensors = dict.fromkeys(
-        name
-        for name in (*(i.name for i in graph.initializer), *(name for n in graph.node for name in n.output))
-        if name and name not in public
-    )
-    numbers = (str(i) for i in range(len(tensors) + len(public)))
-    _rename(graph, dict(zip(tensors, (n for n in numbers if n not in public), strict=False)))
+    number_tensors(graph)
     known = {node.name for node in original.graph.node}
     for node in graph.node:
         if node.name not in known:
             node.ClearField("name")
+
+
+def number_tensors(graph: onnx.GraphProto) -> None:
+    """Shorten the names of the tensors inside, in place.
+
+    Inputs, outputs and operators keep theirs; nothing happens where a graph has graphs inside, which name its tensors.
+    """
+    if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for n in graph.node for a in n.attribute):
+        return
+    public = {v.name for v in (*graph.input, *graph.output)} | {""}
+    inside = dict.fromkeys((*(i.name for i in graph.initializer), *(name for n in graph.node for name in n.output)))
+    numbers = (text for text in map(str, itertools.count()) if text not in public)
+    _rename(graph, {name: next(numbers) for name in inside if name not in public})
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:

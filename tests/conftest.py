@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from nas_edge.plugins import Registry, load_plugins
+from nas_edge.store.database import close_storages
 
+from .postgresql import PostgreSQL, postgresql_server
 from .studies import install_tiny
 
 
@@ -28,6 +30,20 @@ def tiny_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     install_tiny(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+    """A PostgreSQL server for this test run."""
+    with postgresql_server(tmp_path_factory.mktemp("pg")) as running:
+        yield running
+
+
+@pytest.fixture
+def postgresql(server: PostgreSQL) -> Iterator[PostgreSQL]:
+    """The same, with the connections of a test closed after it."""
+    yield server
+    close_storages()
 
 
 @pytest.fixture

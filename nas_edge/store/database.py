@@ -12,6 +12,7 @@ from optuna.exceptions import StorageInternalError
 from nas_edge.errors import StorageError
 
 SQLITE_TIMEOUT_S = 60
+_servers: dict[str, optuna.storages.RDBStorage] = {}  # those in use: a server has only so many connections
 
 
 def shown(url: str) -> str:
@@ -23,7 +24,9 @@ def shown(url: str) -> str:
 
 
 def open_storage(url: str, *, create: bool) -> optuna.storages.RDBStorage:
-    """Optuna's storage at a URL. Raises `StorageError` where it cannot be opened."""
+    """Optuna's storage at a URL; for a database server one in a process. Raises `StorageError`."""
+    if url in _servers:
+        return _servers[url]
     try:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):  # ValueError for a port that is no number
@@ -48,7 +51,17 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.RDBStorage:
         raise StorageError(
             f"storage {shown(url)} cannot be opened: {_reason(error)}; {remedy}, or choose another --storage"
         ) from None
+    if not sqlite:
+        _servers[url] = storage
     return storage
+
+
+def close_storages() -> None:
+    """Close the connections to database servers."""
+    while _servers:
+        _, storage = _servers.popitem()
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def make_folder(path: Path) -> None:

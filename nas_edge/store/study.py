@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from nas_edge.store.artifacts import AtomicArtifactStore
 from nas_edge.store.database import make_folder, open_storage, shown
 from nas_edge.store.processes import WORKER, exclusively, heartbeat, is_dead, is_elsewhere, silent, worker_mark
 from nas_edge.store.tables import Tables
+from nas_edge.store.turns import turn
 
 ARTIFACTS, LOCK = "artifacts", ".lock"
 DIRECTIONS = {
@@ -125,9 +126,15 @@ class StoredStudy:
         make_folder(path)
         return AtomicArtifactStore(path)
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Keep the other processes of this machine from asking for trials meanwhile."""
-        return exclusively(self.folder / LOCK)
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep the other workers from asking for trials meanwhile. Those of other machines cannot share SQLite."""
+        engine = self.storage.engine
+        with ExitStack() as held:
+            held.enter_context(exclusively(self.folder / LOCK))
+            if engine.dialect.name != "sqlite":
+                held.enter_context(turn(engine, self.config.name))
+            yield
 
     # --- trials
 

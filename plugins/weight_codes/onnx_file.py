@@ -24,6 +24,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from ..compact import number_tensors
 from .layers import CodedLayer
 from .packing import Packing, densest
 
@@ -67,33 +68,11 @@ def pack_weights(model: onnx.ModelProto, layers: Sequence[CodedLayer]) -> tuple[
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.initializer.extend(constants)
-    shorten_names(graph)
+    number_tensors(graph)
     report = _report(weights, writer.code_bytes, model.ByteSize(), packed.ByteSize())
     if missing:
         report += f"; left in float, for the file has other weights there: {', '.join(missing)}"
     return packed, report
-
-
-def shorten_names(graph: onnx.GraphProto) -> None:
-    """Number the tensors inside, in place: beside packed weights, long names are a large part of the file.
-
-    Inputs, outputs and operators keep their names; nothing happens where a graph has graphs inside.
-    """
-    if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for n in graph.node for a in n.attribute):
-        return
-    public = {v.name for v in (*graph.input, *graph.output)} | {""}
-    inside = dict.fromkeys(name for name in (*(i.name for i in graph.initializer), *_outputs(graph)))
-    numbers = (text for text in map(str, itertools.count()) if text not in public)
-    names = {name: next(numbers) for name in inside if name not in public}
-    for node in graph.node:
-        for tensors in (node.input, node.output):
-            tensors[:] = [names.get(name, name) for name in tensors]
-    for constant in graph.initializer:
-        constant.name = names.get(constant.name, constant.name)
-
-
-def _outputs(graph: onnx.GraphProto) -> Iterator[str]:
-    return (name for node in graph.node for name in node.output)
 
 
 def find_weights(graph: onnx.GraphProto, layers: Sequence[CodedLayer]) -> tuple[list[PackedWeight], list[str]]:

@@ -1,0 +1,73 @@
+"""A study on a real PostgreSQL server."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from optuna.trial import TrialState
+
+from nas_edge.cli import main
+from nas_edge.plugins import Registry
+from nas_edge.store.processes import GRACE_S, worker_mark
+from nas_edge.store.study import StoredStudy, locate
+
+from ..postgresql import PostgreSQL
+from ..studies import NAS_EDGE, assert_whole, environment, found, opened, search, study_file, tiny_config, tiny_values
+
+
+def test_a_search_finds_there_what_it_finds_on_sqlite(tiny: Registry, tmp_path: Path, postgresql: PostgreSQL) -> None:
+    url = postgresql.database()
+    config = tiny_config(tmp_path / "run", techniques=["quantize"], trials=3, storage=url)
+    stored = search(config, tiny)
+    assert_whole(stored, 3, tmp_path)
+    plain = search(tiny_config(tmp_path / "plain", techniques=["quantize"], trials=3), tiny)
+    first = found(stored)
+    assert first == found(plain)
+    more = search(config.model_copy(update={"trials": 4}), tiny)
+    assert found(more)[:3] == first
+    assert_whole(more, 4, tmp_path)
+
+
+def test_machines_share_a_study(
+    tiny: Registry, tiny_site: Path, tmp_path: Path, postgresql: PostgreSQL, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two processes that no lock of a machine keeps apart, as their locks are in other folders."""
+    url, trials = postgresql.database(), 8
+    opened(tiny_config(tmp_path / "made", storage=url, trials=trials), tiny)
+    files = [
+        study_file(tmp_path / f"{name}.toml", tiny_values(tmp_path / name, storage=url, trials=trials)) for name in "ab"
+    ]
+    values = environment(tiny_site, TINY_SECONDS="0.2")
+    processes = [
+        subprocess.Popen((*NAS_EDGE, "search", file), stderr=subprocess.PIPE, text=True, env=values) for file in files
+    ]
+    for process in processes:
+        process.communicate(timeout=120)
+    stored = StoredStudy.load("tiny", url)
+    keys = [t.user_attrs["key"] for t in stored.evaluated()]
+    assert len(keys) == trials == len(set(keys))
+    assert not stored.trials(TrialState.RUNNING, TrialState.WAITING)
+    assert len({t.user_attrs["worker"]["pid"] for t in stored.evaluated()}) == 2
+    assert main(["show", "tiny", "--storage", url]) == 0
+    assert f"{trials} finished" in capsys.readouterr().out
+
+
+def test_a_silent_machine_is_known_by_the_databases_clock(
+    tiny: Registry, tmp_path: Path, postgresql: PostgreSQL
+) -> None:
+    _, stored = opened(tiny_config(tmp_path, storage=postgresql.database()), tiny)
+    trials = [stored.study.ask() for _ in range(2)]
+    for trial, ago in zip(trials, (GRACE_S - 30, GRACE_S + 5), strict=True):
+        trial.suggest_int("tiny.width", 4, 19)
+        trial.set_user_attr("key", str(trial.number))
+        trial.set_user_attr("worker", {**worker_mark(), "host": "elsewhere"})
+        stored.storage.record_heartbeat(trial._trial_id)
+        change = "UPDATE trial_heartbeats SET heartbeat = now() - make_interval(secs => :ago) WHERE trial_id = :id"
+        with stored.storage.engine.begin() as connection:
+            connection.execute(sa.text(change), {"ago": ago, "id": trial._trial_id})
+    assert stored.requeue_dead(stored.trials()) == 1
+    states = [t.state for t in locate("tiny", stored.url).trials()]
+    assert states == [TrialState.RUNNING, TrialState.FAIL, TrialState.WAITING]
