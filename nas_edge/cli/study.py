@@ -153,6 +153,35 @@ def resume(
     _run(config, as_json)
 
 
+def worker(
+    study: StudyArgument,
+    timeout: TimeoutOption = None,
+    data: Annotated[str | None, typer.Option(help="Where the data lies on this machine.")] = None,
+    storage: StorageOption = None,
+    out: Annotated[str | None, typer.Option(help="The study's folder, as this machine sees it.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Join a study that is searched elsewhere: any number of machines, to be ended at any moment."""
+    import time
+
+    from nas_edge.cli.output import emit
+    from nas_edge.cli.progress import live_progress
+    from nas_edge.engine.workers import join
+    from nas_edge.store.processes import WORKER, worker_mark
+
+    stored = _locate(study, storage, out)
+    changes = {"storage": stored.url, "out": str(stored.folder), "workers": 1, **({"data": data} if data else {})}
+    config = stored.config.model_copy(update=changes)
+    with live_progress() as progress:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        stored = join(config, progress, deadline)
+    trials, mark = stored.evaluated(), worker_mark()
+    own = sum(t.user_attrs.get(WORKER) == mark for t in trials)
+    payload = {"study": config.name, "evaluated": own, "finished": len(trials)}
+    text = f"evaluated {payload['evaluated']} candidates; the study has {payload['finished']} of {config.trials}"
+    emit(payload, as_json, lambda: text)
+
+
 def show(
     study: StudyArgument,
     trial: Annotated[int | None, typer.Argument(help="One trial, with what each technique did.")] = None,
@@ -201,10 +230,10 @@ def names_of(text: str | None) -> list[str] | None:
     return [] if text == "none" else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _locate(study: str, storage: str | None) -> StoredStudy:
+def _locate(study: str, storage: str | None, out: str | None = None) -> StoredStudy:
     from nas_edge.store.study import locate
 
-    return locate(study, storage)
+    return locate(study, storage, out)
 
 
 def _run(config: StudyConfig, as_json: bool) -> None:

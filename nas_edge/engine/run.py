@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import optuna
-import sqlalchemy as sa
 import torch
 
 from nas_edge.config import StudyConfig
@@ -23,9 +22,9 @@ from nas_edge.engine.session import Session
 from nas_edge.engine.starts import enqueue_starts
 from nas_edge.engine.workers import available_cores, siblings
 from nas_edge.engine.zero_cost import describe
-from nas_edge.errors import StorageError
 from nas_edge.plugins import load_plugins
-from nas_edge.store.study import StoredStudy, stored_techniques
+from nas_edge.store.database import storage_errors
+from nas_edge.store.study import PREPARED, StoredStudy, stored_techniques
 
 
 def run_search(config: StudyConfig, progress: Progress | None = None) -> StoredStudy:
@@ -47,7 +46,7 @@ def _run(config: StudyConfig, progress: Progress, beside: StoredStudy | None = N
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     started = time.monotonic()
     deadline = None if config.timeout is None else started + config.timeout
-    with _storage_errors(), _cores_shared_out(config.workers):
+    with storage_errors(), _cores_shared_out(config.workers):
         config = _settled(config)
         progress.phase("Loading the data")
         session = Session.open(config, load_plugins())
@@ -61,6 +60,7 @@ def _run(config: StudyConfig, progress: Progress, beside: StoredStudy | None = N
         session.ensure_supernet(stored, progress)
         session.ensure_profile(stored, progress)
         session.ensure_teacher(stored, progress)
+        stored.study.set_user_attr(PREPARED, True)
         if config.goals is not None:
             enqueue_starts(session, stored)
         ending = Ending(session, stored, progress)
@@ -90,19 +90,6 @@ def _settled(config: StudyConfig) -> StudyConfig:
     return config.model_copy(
         update={"techniques": default_techniques(config, load_plugins()) if names is None else names}
     )
-
-
-@contextmanager
-def _storage_errors() -> Iterator[None]:
-    """A database that fails under way is said in one line, with the remedy."""
-    try:
-        yield
-    except (sa.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-        text = str(getattr(cause, "orig", None) or cause or error).strip().splitlines()[0]
-        raise StorageError(
-            f"the study's database failed: {text}; check space and permissions, then run the same command again"
-        ) from error
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The other workers of `--workers`: processes on this machine that run the same loop on the stored study.
+"""The other workers of a study: processes of this machine (`--workers`) or of others that run the same loop.
 
 Little is imported before a worker runs, so that an interrupt meets it only when it is ready for one.
 """
@@ -10,13 +10,20 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nas_edge.errors import NasEdgeError, StorageError
+
 if TYPE_CHECKING:
+    from nas_edge.config import StudyConfig
     from nas_edge.engine.progress import Progress
     from nas_edge.store.study import StoredStudy
+
+PATIENCE_S, POLL_S = 3600.0, 1.0
 
 
 def available_cores() -> int:
@@ -48,33 +55,64 @@ def siblings(stored: StoredStudy, progress: Progress, deadline: float | None) ->
         progress.warn(f"{len(codes)} workers ended early (exit codes {codes}); the others did their trials")
 
 
-def _work(config_json: str, deadline: float | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that started this one
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    import optuna
-    import torch
+def join(config: StudyConfig, progress: Progress, deadline: float | None = None) -> StoredStudy:
+    """Evaluate candidates of a stored study beside its other workers, until it has as many as were asked for.
 
-    from nas_edge.config import StudyConfig
+    Its config, profile, teacher and supernet come from the database and the artifacts. Raises `StudyMismatch` where
+    this machine's plugins, data or target are others, and `StorageError` where the study is not prepared in time.
+    """
+    import optuna
+
     from nas_edge.engine.ending import reached_by_prediction
     from nas_edge.engine.given import ensure_given
     from nas_edge.engine.loop import run_trials
-    from nas_edge.engine.progress import Progress
     from nas_edge.engine.session import Session
-    from nas_edge.errors import NasEdgeError
     from nas_edge.plugins import load_plugins
+    from nas_edge.store.database import storage_errors
     from nas_edge.store.study import StoredStudy
 
-    config = StudyConfig.model_validate_json(config_json)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with storage_errors():
+        progress.phase("Loading the data")
+        session = Session.open(config, load_plugins())
+        stored = replace(StoredStudy.load(config.name, config.storage_url), config=config)
+        stored.check(config, session.facts)
+        _await_prepared(stored, progress)
+        ensure_given(session, stored, progress)
+        session.ensure_supernet(stored, progress)
+        session.ensure_profile(stored, progress)
+        session.ensure_teacher(stored, progress)
+        progress.phase("Searching")
+        run_trials(session, stored, progress, deadline=deadline, after_trial=reached_by_prediction(stored))
+    return stored
+
+
+def _await_prepared(stored: StoredStudy, progress: Progress) -> None:
+    """Wait for the process that made the study: two would train two teachers."""
+    since = time.monotonic()
+    if not stored.is_prepared:
+        progress.phase("Waiting for the study's teacher, supernet and latency profile")
+    while not stored.is_prepared:
+        if time.monotonic() - since > PATIENCE_S:
+            raise StorageError(
+                f"study {stored.config.name!r} was not prepared within {PATIENCE_S / 60:.0f} minutes; "
+                "go on with the process that made it: nas-edge resume"
+            )
+        time.sleep(POLL_S)
+
+
+def _work(config_json: str, deadline: float | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that started this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import torch
+
+    from nas_edge.config import StudyConfig
+    from nas_edge.engine.progress import Progress
+
+    config = StudyConfig.model_validate_json(config_json)
     torch.set_num_threads(max(1, available_cores() // config.workers))
     try:
-        session = Session.open(config, load_plugins())
-        stored = StoredStudy.create_or_load(config, session.facts)
-        ensure_given(session, stored, Progress())
-        session.ensure_supernet(stored, Progress())
-        session.ensure_profile(stored, Progress())
-        session.ensure_teacher(stored, Progress())
-        run_trials(session, stored, Progress(), deadline=deadline, after_trial=reached_by_prediction(stored))
+        join(config, Progress(), deadline)
     except NasEdgeError as error:
         print(f"a worker ended: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None

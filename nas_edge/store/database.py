@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,19 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.RDBStorage:
     if not sqlite:
         _servers[url] = storage
     return storage
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """A database that fails under way is said in one line, with the remedy."""
+    try:
+        yield
+    except (sa.exc.SQLAlchemyError, StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        text = str(getattr(cause, "orig", None) or cause or error).strip().splitlines()[0]
+        raise StorageError(
+            f"the study's database failed: {text}; check space and permissions, then run the same command again"
+        ) from error
 
 
 def close_storages() -> None:

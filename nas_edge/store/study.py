@@ -33,6 +33,7 @@ MAX_RETRIES = 3
 GOAL = "goal: "  # begins the name of a constraint that only guides the sampler
 START = "start"  # the attribute of a trial that the engine proposed: what it begins with
 REPEAT_OF = "repeat_of"  # likewise: the trial that the same candidate was evaluated in
+PREPARED = "prepared"  # the attribute of a study whose teacher, supernet and profile are stored
 BASELINE = "{study}-random-{number}"  # the name of a random search beside a study
 
 
@@ -125,6 +126,11 @@ class StoredStudy:
         path = self.folder / ARTIFACTS
         make_folder(path)
         return AtomicArtifactStore(path)
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether workers can begin: its teacher, supernet and profile are stored."""
+        return PREPARED in self.study.user_attrs
 
     @contextmanager
     def alone(self) -> Iterator[None]:

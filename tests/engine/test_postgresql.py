@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from optuna.artifacts import get_all_artifact_meta
 from optuna.trial import TrialState
 
 from nas_edge.cli import main
+from nas_edge.config import parse_config
 from nas_edge.plugins import Registry
 from nas_edge.store.processes import GRACE_S, worker_mark
 from nas_edge.store.study import StoredStudy, locate
@@ -53,6 +57,42 @@ def test_machines_share_a_study(
     assert len({t.user_attrs["worker"]["pid"] for t in stored.evaluated()}) == 2
     assert main(["show", "tiny", "--storage", url]) == 0
     assert f"{trials} finished" in capsys.readouterr().out
+
+
+def test_a_worker_joins_and_takes_over(tiny: Registry, tiny_site: Path, tmp_path: Path, postgresql: PostgreSQL) -> None:
+    """It waits for the study's teacher, trains none of its own, and ends what the first one was killed in."""
+    url, trials, out = postgresql.database(), 6, tmp_path / "shared"
+    values = tiny_values(out, storage=url, trials=trials, techniques=["distill"], audit_trials=0)
+    _, stored = opened(parse_config(values), tiny)
+    command = (*NAS_EDGE, "worker", "tiny", "--storage", url, "--out", str(out), "--json")
+    slow = environment(tiny_site, TINY_SECONDS="0.3")
+    file = study_file(tmp_path / "tiny.toml", values)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=slow) as joined:
+        assert joined.stderr is not None and joined.stdout is not None
+        for line in joined.stderr:
+            if line.startswith("Waiting for the study's teacher"):
+                break
+        with subprocess.Popen((*NAS_EDGE, "search", file), stderr=subprocess.DEVNULL, env=slow) as first:
+            while stored.finished() < 2:
+                assert first.poll() is None
+                time.sleep(0.05)
+            first.kill()
+        said, answer = joined.stderr.read(), joined.stdout.read()
+    assert joined.returncode == 0, said
+    done = json.loads(answer)
+    assert done["finished"] == trials and 0 < done["evaluated"] <= trials
+    assert_whole(stored, trials, tmp_path)
+    teachers = [m for m in get_all_artifact_meta(stored.study, storage=stored.storage) if m.filename == "teacher.pt"]
+    assert len(teachers) == 1 and "teacher:" not in said
+
+
+def test_a_worker_without_the_studys_folder_is_told(
+    tiny: Registry, tmp_path: Path, postgresql: PostgreSQL, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = postgresql.database()
+    search(tiny_config(tmp_path / "made", storage=url, techniques=["distill"], trials=1, audit_trials=0), tiny)
+    assert main(["worker", "tiny", "--storage", url, "--out", str(tmp_path / "other")]) == 2
+    assert f"the study's teacher is missing in {tmp_path}/other/artifacts; give --out" in capsys.readouterr().err
 
 
 def test_a_silent_machine_is_known_by_the_databases_clock(
