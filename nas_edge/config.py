@@ -119,6 +119,9 @@ class StudyConfig(BaseModel):
     baseline: Literal["random"] | None = Field(None, description="what is given the same budget after the search")
     baseline_seeds: int = Field(1, ge=1, description="how often, each with another seed")
     storage: str | None = None
+    artifacts: str | None = Field(
+        None, pattern=r"s3://[a-z0-9][a-z0-9.-]+", description="a bucket for the models, by default a folder under out"
+    )
     workers: int = Field(1, ge=1)
     seed: int = Field(0, ge=0, lt=2**63)
     sampler_seed: int | None = Field(None, ge=0, lt=2**63, description="of the sampler alone, in place of the seed")

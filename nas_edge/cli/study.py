@@ -83,6 +83,9 @@ def search(
     ] = None,
     baseline_seeds: Annotated[int | None, typer.Option(help="With so many seeds; 1 by default.")] = None,
     storage: StorageOption = None,
+    artifacts: Annotated[
+        str | None, typer.Option(help="Where models are kept: s3://BUCKET; by default a folder under --out.")
+    ] = None,
     study: Annotated[str | None, typer.Option(help="The study's name; by default that of the data set.")] = None,
     workers: WorkersOption = None,
     seed: SeedOption = None,
@@ -117,6 +120,7 @@ def search(
         "baseline": baseline,
         "baseline_seeds": baseline_seeds,
         "storage": storage,
+        "artifacts": artifacts,
         "study": study,
         "workers": workers,
         "seed": seed,

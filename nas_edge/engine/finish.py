@@ -177,7 +177,7 @@ def _fetch(stored: StoredStudy, trial: FrozenTrial, name: str, to: Path, *, fina
     else:
         found = stored.download(name, trial, to)
     if not found:
-        raise StorageError(f"the artifact {name} of trial {trial.number} is missing in {stored.folder / 'artifacts'}")
+        raise StorageError(f"the artifact {name} of trial {trial.number} is missing in {stored.where}")
 
 
 def _final_name(trial: FrozenTrial, name: str) -> str:

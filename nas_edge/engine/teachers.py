@@ -21,7 +21,7 @@ from nas_edge.errors import InvalidCandidate, StorageError
 from nas_edge.models import ModelReference, bare_model, load_model
 from nas_edge.pipeline import build_model
 from nas_edge.spec import ArchSpec
-from nas_edge.store.study import ARTIFACTS, StoredStudy, stored_techniques
+from nas_edge.store.study import StoredStudy, stored_techniques
 
 if TYPE_CHECKING:
     from nas_edge.engine.session import Session
@@ -73,8 +73,7 @@ def make_teacher(session: Session, stored: StoredStudy, progress: Progress) -> n
         if stored.download(TEACHER_FILE, stored.study, path):
             model = load_stored(_architecture(session), path, "teacher")
         elif TEACHER_ACCURACY in stored.study.user_attrs:
-            where = stored.folder / ARTIFACTS
-            raise StorageError(f"the study's teacher is missing in {where}; give --out the folder that it was made in")
+            raise StorageError(f"the study's teacher is missing in {stored.where}; start another study")
         else:
             model, how = _ready(session, progress)
             right = session.trainer.accuracy(model, session.data.validation)

@@ -1,18 +1,42 @@
-"""Artifacts as files in the study's folder."""
+"""Where a study's models and recipes lie: a folder, or a bucket that machines share."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Protocol
 
-from optuna.artifacts import FileSystemArtifactStore
+from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore
+
+from nas_edge.config import StudyConfig
+from nas_edge.errors import StorageError
+from nas_edge.store.database import make_folder
+
+ARTIFACTS = "artifacts"  # the folder, within that of the study
+S3 = "s3://"
+NOT_FOUND = 404
 
 
-class AtomicArtifactStore(FileSystemArtifactStore):
-    """Optuna's store, but a file is there whole or not at all: Optuna notes an artifact before it writes the file."""
+class ArtifactStore(Protocol):
+    """One of Optuna's, with the copy of an artifact that this project reads by."""
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """Raises Optuna's `ArtifactNotFound`."""
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """The artifact is there whole or not at all: Optuna notes one before it is written."""
+
+    def remove(self, artifact_id: str) -> None: ...
+
+    def written(self, artifact_id: str) -> Any | None:
+        """When an artifact was written, to be compared; None where it is not there."""
+
+
+class FolderArtifactStore(FileSystemArtifactStore):
+    """Files in a folder."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -24,17 +48,62 @@ class AtomicArtifactStore(FileSystemArtifactStore):
             shutil.copyfileobj(content_body, file)
         temporary.replace(self._folder / artifact_id)
 
-    def copy_newest(self, artifact_ids: Iterable[str], to: Path) -> bool:
-        """Copy the newest of these artifacts to a path, whole or not at all; False where none is there.
+    def written(self, artifact_id: str) -> int | None:
+        path = self._folder / artifact_id
+        return path.stat().st_mtime_ns if path.is_file() else None
 
-        Optuna lists artifacts in no order, so the files' own times decide.
-        """
-        files = [path for path in (self._folder / artifact_id for artifact_id in artifact_ids) if path.is_file()]
-        if not files:
-            return False
-        newest = max(files, key=lambda path: path.stat().st_mtime_ns)
-        to.parent.mkdir(parents=True, exist_ok=True)
-        temporary = to.with_name(f"{to.name}.{os.getpid()}.part")
-        shutil.copyfile(newest, temporary)
-        temporary.replace(to)
-        return True
+
+class BucketArtifactStore(Boto3ArtifactStore):
+    """Objects in a bucket of S3, or of what speaks its protocol; credentials and endpoint are boto3's (`AWS_...`).
+
+    Many studies may share one. Raises `StorageError` where boto3 is missing or the bucket cannot be reached.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            from botocore.exceptions import BotoCoreError, ClientError
+        except ImportError:
+            raise StorageError(f"--artifacts {url} needs boto3: pip install 'nas-edge[s3]'") from None
+        self._refused = ClientError
+        try:
+            super().__init__(url.removeprefix(S3))
+            self.client.head_bucket(Bucket=self.bucket)
+        except (BotoCoreError, ClientError, ValueError) as error:
+            raise StorageError(
+                f"--artifacts {url} cannot be reached: {error}; check it, and the AWS_ variables"
+            ) from None
+
+    def written(self, artifact_id: str) -> datetime | None:
+        try:
+            head = self.client.head_object(Bucket=self.bucket, Key=artifact_id)
+        except self._refused as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != NOT_FOUND:
+                raise
+            return None
+        at: datetime = head["LastModified"]
+        return at
+
+
+def open_artifacts(config: StudyConfig) -> ArtifactStore:
+    """The store of a study. Raises `StorageError` where it cannot be opened."""
+    if config.artifacts is None:
+        folder = config.folder / ARTIFACTS
+        make_folder(folder)
+        return FolderArtifactStore(folder)
+    return BucketArtifactStore(config.artifacts)
+
+
+def copy_newest(store: ArtifactStore, artifact_ids: Iterable[str], to: Path) -> bool:
+    """Copy the newest of these artifacts to a path, whole or not at all; False where none is there.
+
+    Optuna lists artifacts in no order, so the times of writing decide.
+    """
+    times = {i: at for i in artifact_ids if (at := store.written(i)) is not None}
+    if not times:
+        return False
+    to.parent.mkdir(parents=True, exist_ok=True)
+    temporary = to.with_name(f"{to.name}.{os.getpid()}.part")
+    with store.open_reader(max(times, key=times.__getitem__)) as source, temporary.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+    temporary.replace(to)
+    return True

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.config import StudyConfig, parse_config
 from nas_edge.errors import StorageError, StudyMismatch, UserError
-from nas_edge.store.artifacts import AtomicArtifactStore
+from nas_edge.store.artifacts import ARTIFACTS, ArtifactStore, copy_newest, open_artifacts
 from nas_edge.store.database import make_folder, open_storage, shown
 from nas_edge.store.processes import WORKER, exclusively, heartbeat, is_dead, is_elsewhere, silent, worker_mark
 from nas_edge.store.tables import Tables
 from nas_edge.store.turns import turn
 
-ARTIFACTS, LOCK = "artifacts", ".lock"
+LOCK = ".lock"
 DIRECTIONS = {
     "accuracy": StudyDirection.MAXIMIZE,
     "latency_ms": StudyDirection.MINIMIZE,
@@ -33,6 +36,7 @@ MAX_RETRIES = 3
 GOAL = "goal: "  # begins the name of a constraint that only guides the sampler
 START = "start"  # the attribute of a trial that the engine proposed: what it begins with
 REPEAT_OF = "repeat_of"  # likewise: the trial that the same candidate was evaluated in
+MARK = "artifacts"  # the attribute of a study that names an artifact by which its folder or bucket is known
 PREPARED = "prepared"  # the attribute of a study whose teacher, supernet and profile are stored
 BASELINE = "{study}-random-{number}"  # the name of a random search beside a study
 
@@ -54,7 +58,8 @@ class StoredStudy:
         `facts` (plugin versions, data and target fingerprints) are stored with a new study and compared with an old
         one's. Raises `StudyMismatch` saying what differs, before anything is changed.
         """
-        make_folder(config.folder / ARTIFACTS)
+        make_folder(config.folder)
+        open_artifacts(config)
         storage = open_storage(config.storage_url, create=True)
         if config.name not in storage_names(storage) or _half_made(config, storage):
             return cls._create(config, facts, storage)
@@ -74,7 +79,10 @@ class StoredStudy:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(config.objectives)
-        for key, value in {**facts, "folder": str(config.folder.resolve()), "config": _stored_values(config)}.items():
+        mark = uuid.uuid4().hex
+        open_artifacts(config).write(mark, io.BytesIO(config.name.encode()))
+        values = {**facts, MARK: mark, "folder": str(config.folder.resolve()), "config": _stored_values(config)}
+        for key, value in values.items():
             study.set_user_attr(key, value)
         return cls(study, storage, tables, config, config.storage_url)
 
@@ -121,11 +129,23 @@ class StoredStudy:
     def folder(self) -> Path:
         return self.config.folder
 
+    def check_artifacts(self) -> None:
+        """Raise `StorageError` where its artifacts are not those of the study, but another folder or bucket."""
+        mark = self.study.user_attrs.get(MARK)
+        if mark is not None and self.artifacts.written(mark) is None:
+            raise StorageError(
+                f"{self.where} is not where study {self.config.name!r} keeps its models; give --out the folder that it "
+                "was made in, as this machine sees it, or make the study with --artifacts s3://BUCKET"
+            )
+
     @property
-    def artifacts(self) -> AtomicArtifactStore:
-        path = self.folder / ARTIFACTS
-        make_folder(path)
-        return AtomicArtifactStore(path)
+    def where(self) -> str:
+        """Where its artifacts are, for messages."""
+        return self.config.artifacts or str(self.folder / ARTIFACTS)
+
+    @cached_property
+    def artifacts(self) -> ArtifactStore:
+        return open_artifacts(self.config)
 
     @property
     def is_prepared(self) -> bool:
@@ -137,6 +157,7 @@ class StoredStudy:
         """Keep the other workers from asking for trials meanwhile. Those of other machines cannot share SQLite."""
         engine = self.storage.engine
         with ExitStack() as held:
+            make_folder(self.folder)
             held.enter_context(exclusively(self.folder / LOCK))
             if engine.dialect.name != "sqlite":
                 held.enter_context(turn(engine, self.config.name))
@@ -262,7 +283,7 @@ class StoredStudy:
     def download(self, filename: str, owner: FrozenTrial | optuna.Study, to: Path) -> bool:
         """Copy the newest artifact of that file name to a path; False where there is none."""
         noted = [m for m in get_all_artifact_meta(owner, storage=self.storage) if m.filename == filename]
-        return self.artifacts.copy_newest([m.artifact_id for m in noted], to)
+        return copy_newest(self.artifacts, [m.artifact_id for m in noted], to)
 
 
 def is_evaluated(trial: FrozenTrial) -> bool:
