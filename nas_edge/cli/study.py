@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from nas_edge.store.study import StoredStudy
 
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name, folder or database file.")]
-StorageOption = Annotated[str | None, typer.Option(help="Database URL; by default SQLite under --out.")]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(envvar="NAS_EDGE_STORAGE", show_envvar=False, help="Database URL; by default SQLite under --out."),
+]
 OutOption = Annotated[str | None, typer.Option(help="Folder of the study's files; by default runs/NAME.")]
 TrialsOption = Annotated[int | None, typer.Option(help="Evaluated candidates in all; 40 for a new study.")]
 TimeoutOption = Annotated[float | None, typer.Option(help="Stop asking for new candidates after so many seconds.")]
