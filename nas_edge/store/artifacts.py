@@ -21,7 +21,7 @@ NOT_FOUND = 404
 
 
 class ArtifactStore(Protocol):
-    """One of Optuna's, with the copy of an artifact that this project reads by."""
+    """One of Optuna's that also knows when an artifact was written."""
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
         """Raises Optuna's `ArtifactNotFound`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -26,13 +27,13 @@ HEARTBEATS = sa.table("trial_heartbeats", sa.column("trial_id", sa.Integer), sa.
 
 def worker_mark() -> dict[str, Any]:
     """Who runs a trial: enough to tell later whether that process still lives."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _process_start(os.getpid())}
+    return {**_machine(), "pid": os.getpid(), "started": _process_start(os.getpid())}
 
 
 def is_elsewhere(trial: FrozenTrial) -> bool:
-    """Whether a process of another machine runs a trial."""
+    """Whether a process of another machine, or of another container, runs a trial."""
     mark = trial.user_attrs.get(WORKER)
-    return isinstance(mark, dict) and mark.get("host") != socket.gethostname()
+    return isinstance(mark, dict) and any(mark.get(key) != value for key, value in _machine().items())
 
 
 def is_dead(trial: FrozenTrial) -> bool:
@@ -87,6 +88,17 @@ def exclusively(file: Path) -> Iterator[None]:
     with file.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
+
+
+@functools.cache
+def _machine() -> dict[str, str]:
+    """Where process numbers mean the same: by name, for containers may share an identity, and by what names may share."""
+    identity = Path("/etc/machine-id")
+    space = os.readlink("/proc/self/ns/pid") if os.path.islink("/proc/self/ns/pid") else ""
+    return {
+        "host": socket.gethostname(),
+        "machine": f"{identity.read_text()[:8] if identity.is_file() else ''} {space}",
+    }
 
 
 def _process_start(pid: int) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import subprocess
 import time
 from datetime import datetime, timedelta
@@ -207,7 +206,7 @@ def test_who_is_dead(stored: StoredStudy) -> None:
         assert is_dead(frozen) is dead
     process = subprocess.Popen(["sleep", "60"])
     frozen.user_attrs["worker"] = {
-        "host": os.uname().nodename,
+        **worker_mark(),
         "pid": process.pid,
         "started": processes._process_start(process.pid),
     }
