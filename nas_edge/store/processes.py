@@ -92,13 +92,13 @@ def exclusively(file: Path) -> Iterator[None]:
 
 @functools.cache
 def _machine() -> dict[str, str]:
-    """Where process numbers mean the same: by name, for containers may share an identity, and by what names may share."""
-    identity = Path("/etc/machine-id")
-    space = os.readlink("/proc/self/ns/pid") if os.path.islink("/proc/self/ns/pid") else ""
-    return {
-        "host": socket.gethostname(),
-        "machine": f"{identity.read_text()[:8] if identity.is_file() else ''} {space}",
-    }
+    """Where process numbers mean the same. Machines may share a name, and containers a name and an identity."""
+    identity, space = Path("/etc/machine-id"), Path("/proc/self/ns/pid")
+    parts = (
+        identity.read_text()[:8] if identity.is_file() else "",
+        str(space.readlink()) if space.is_symlink() else "",
+    )
+    return {"host": socket.gethostname(), "machine": " ".join(parts)}
 
 
 def _process_start(pid: int) -> str | None:
