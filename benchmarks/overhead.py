@@ -82,7 +82,9 @@ class Clock(Progress):
 
 
 def run(sampler: str, trials: int, folder: Path) -> dict[str, Any]:
-    config = StudyConfig(study="overhead", out=str(folder), trials=trials, sampler=sampler, train_images=100)
+    config = StudyConfig(
+        study="overhead", out=str(folder), trials=trials, sampler=sampler, train_images=100, latency_first=False
+    )
     session = Session.open(config, load_plugins())
     stored = StoredStudy.create_or_load(config, session.facts)
     clock = Clock()
