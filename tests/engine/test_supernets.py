@@ -20,7 +20,7 @@ from nas_edge.store.study import StoredStudy
 
 from ..studies import Said, found, opened, search, tiny_config
 
-TRAIN: dict[str, Any] = {"samples": 256, "supernet_budget": 8.0, "ranking_sample": 0}
+TRAIN: dict[str, Any] = {"samples": 256, "supernet_budget": 8.0, "supernet_share": 0.05, "ranking_sample": 0}
 
 
 def config(out: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> StudyConfig:
