@@ -27,7 +27,13 @@ from nas_edge.store.study import StoredStudy
 
 NAS_EDGE = (sys.executable, "-c", "import sys; from nas_edge.cli import main; sys.exit(main())")
 TINY = Path(__file__).parent / "third_party" / "nas_edge_tiny" / "nas_edge_tiny.py"
-TRAIN: Mapping[str, Any] = {"samples": 128, "teacher_budget": 1.0, "final_budget": 0.0}
+TRAIN: Mapping[str, Any] = {
+    "samples": 128,
+    "batch_size": 64,
+    "learning_rate": 3e-3,
+    "teacher_budget": 1.0,
+    "final_budget": 0.0,
+}
 
 
 def install_tiny(folder: Path) -> None:

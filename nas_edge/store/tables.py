@@ -69,6 +69,13 @@ audit_table = sa.Table(
     sa.Column("created", sa.String(32), nullable=False),
     sa.Column("record", LONG_TEXT, nullable=False),
 )
+# `ticket` is odd while a turn is held, and rises by one whenever it is taken or given back.
+turn_table = sa.Table(
+    "nas_edge_turns",
+    metadata,
+    sa.Column("study", sa.String(200), primary_key=True),
+    sa.Column("ticket", sa.Integer, nullable=False),
+)
 
 
 class Tables:

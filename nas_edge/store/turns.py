@@ -8,18 +8,10 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from nas_edge.store.tables import metadata
+from nas_edge.store.tables import turn_table
 
 LEASE_S = 60.0  # a turn that is held for longer is taken from its holder, who must have died
 POLL_S = 0.05
-
-# `ticket` is odd while a turn is held, and rises by one whenever it is taken or given back.
-turn_table = sa.Table(
-    "nas_edge_turns",
-    metadata,
-    sa.Column("study", sa.String(200), primary_key=True),
-    sa.Column("ticket", sa.Integer, nullable=False),
-)
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ def nothing(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"train_images": 200}, nothing, "made with train_images = 128, not 200"),
         ({"max_latency_ms": 1.0}, nothing, "made with max_latency_ms = null, not 1.0"),
         ({"objectives": ["accuracy", "latency_ms", "size_bytes"]}, nothing, "made with objectives = "),
-        ({"train": {"learning_rate": 0.5}}, nothing, "with other train: learning_rate was 0.006, is 0.5; give"),
+        ({"train": {"learning_rate": 0.5}}, nothing, "with other train: learning_rate was 0.003, is 0.5; give"),
         ({}, another_target, "other target: fingerprint was "),
     ],
 )

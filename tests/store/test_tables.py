@@ -101,5 +101,5 @@ def test_our_tables_have_our_prefix(path: Path) -> None:
     before = set(sa.inspect(storage.engine).get_table_names())
     Tables(storage.engine)
     added = set(sa.inspect(storage.engine).get_table_names()) - before
-    names = ("meta", "calibrations", "predictions", "measurements", "finals", "audits")
+    names = ("meta", "calibrations", "predictions", "measurements", "finals", "audits", "turns")
     assert added == {f"nas_edge_{name}" for name in names}

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from nas_edge.store import turns
 from nas_edge.store.database import open_storage
-from nas_edge.store.tables import Tables
-from nas_edge.store.turns import turn, turn_table
+from nas_edge.store.tables import Tables, turn_table
+from nas_edge.store.turns import turn
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
