@@ -29,8 +29,7 @@ from benchmarks.support.log import Log, log
 from benchmarks.support.retraining import Retrained, Retraining
 from nas_edge.config import StudyConfig, make_config
 from nas_edge.engine.run import run_search
-from nas_edge.report.baseline import SLOWER, WORSE
-from nas_edge.samplers.improvement import hypervolume
+from nas_edge.report.baseline import hypervolume_shares
 from nas_edge.store.study import StoredStudy, locate
 from nas_edge.targets.local import LocalTarget
 
@@ -67,13 +66,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         counts[way] = stored.finished()
         fronts[way] = {m: _front(stored, started + datetime.timedelta(minutes=m), retraining) for m in minutes}
     points = _measured(fronts)
-    everything = np.concatenate([front for of_way in points.values() for front in of_way.values()])
-    reference = everything.max(axis=0) * np.array([SLOWER, 1.0]) + np.array([0.0, WORSE])
-    whole = hypervolume(everything, reference)
-    shares = {
-        way: {m: round(hypervolume(front, reference) / whole, 4) for m, front in of_way.items()}
-        for way, of_way in points.items()
-    }
+    found = iter(hypervolume_shares([front for of_way in points.values() for front in of_way.values()]))
+    shares = {way: {m: round(next(found), 4) for m in of_way} for way, of_way in points.items()}
     return {
         "benchmark": "search efficiency",
         "data": arguments.data,

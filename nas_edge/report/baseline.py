@@ -55,11 +55,7 @@ def baseline_of(stored: StoredStudy) -> Baseline | None:
     others = [other for other in stored_baselines(stored) if other.front()]
     if not others or not stored.front():
         return None
-    fronts = [_points(study) for study in (stored, *others)]
-    everything = np.concatenate(fronts)
-    reference = everything.max(axis=0) * np.array([SLOWER, 1.0]) + np.array([0.0, WORSE])
-    whole = hypervolume(everything, reference)
-    own, *random = (hypervolume(front, reference) / whole for front in fronts)
+    own, *random = hypervolume_shares([_points(study) for study in (stored, *others)])
     return Baseline(
         own,
         stored.finished(),
@@ -68,6 +64,14 @@ def baseline_of(stored: StoredStudy) -> Baseline | None:
         round(statistics.mean(other.finished() for other in others)),
         _seconds(others),
     )
+
+
+def hypervolume_shares(fronts: Sequence[np.ndarray]) -> list[float]:
+    """Of each front `[members, 2]`, of latency and error, the share of the hypervolume of all of them together."""
+    everything = np.concatenate(fronts)
+    reference = everything.max(axis=0) * np.array([SLOWER, 1.0]) + np.array([0.0, WORSE])
+    whole = hypervolume(everything, reference)
+    return [hypervolume(front, reference) / whole for front in fronts]
 
 
 def describe(found: Baseline) -> str:

@@ -64,11 +64,8 @@ def storage_errors() -> Iterator[None]:
     try:
         yield
     except (sa.exc.SQLAlchemyError, StorageInternalError) as error:
-        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-        text = str(getattr(cause, "orig", None) or cause or error).strip().splitlines()[0]
-        raise StorageError(
-            f"the study's database failed: {text}; check space and permissions, then run the same command again"
-        ) from error
+        remedy = "check space and permissions, then run the same command again"
+        raise StorageError(f"the study's database failed: {_reason(error)}; {remedy}") from error
 
 
 def close_storages() -> None:

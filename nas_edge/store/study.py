@@ -79,12 +79,12 @@ class StoredStudy:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(config.objectives)
-        mark = uuid.uuid4().hex
-        open_artifacts(config).write(mark, io.BytesIO(config.name.encode()))
+        stored, mark = cls(study, storage, tables, config, config.storage_url), uuid.uuid4().hex
+        stored.artifacts.write(mark, io.BytesIO(config.name.encode()))
         values = {**facts, MARK: mark, "folder": str(config.folder.resolve()), "config": _stored_values(config)}
         for key, value in values.items():
             study.set_user_attr(key, value)
-        return cls(study, storage, tables, config, config.storage_url)
+        return stored
 
     @classmethod
     def load(cls, name: str, url: str, storage: optuna.storages.RDBStorage | None = None) -> StoredStudy:
