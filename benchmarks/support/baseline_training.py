@@ -67,7 +67,7 @@ class Baseline:
     validation: list[float]
 
 
-def trained_baseline(setting: Setting) -> Baseline:
+def trained_baseline(setting: Setting, epochs: int = FIRST_EPOCHS, max_rounds: int = MAX_ROUNDS) -> Baseline:
     """Train in rounds until one gains nothing to speak of; the best is kept. Goes on where it was interrupted."""
     network = getattr(baselines, setting.function)()
     log = setting.weights.with_suffix(".json")
@@ -77,11 +77,11 @@ def trained_baseline(setting: Setting) -> Baseline:
     else:
         torch.manual_seed(SEED)
         network = getattr(baselines, setting.function)()
-    while not _has_settled(validation):
+    while not _has_settled(validation, max_rounds):
         start, images = time.monotonic(), setting.images
         trainer = setting.trainer(SEED + len(validation), LATER_RATE if validation else FIRST_RATE)
-        epochs = ROUND_EPOCHS if validation else FIRST_EPOCHS
-        trained = trainer.fit(network, samples=epochs * len(images.train))
+        passes = ROUND_EPOCHS if validation else epochs
+        trained = trainer.fit(network, samples=passes * len(images.train))
         right = trainer.accuracy(trained, images.validation)
         setting.folder.mkdir(parents=True, exist_ok=True)
         if right > max(validation, default=0.0):
@@ -94,7 +94,7 @@ def trained_baseline(setting: Setting) -> Baseline:
     return Baseline(network, setting.save(network, setting.folder / "baseline.onnx"), validation)
 
 
-def _has_settled(validation: list[float]) -> bool:
-    if len(validation) >= MAX_ROUNDS:
+def _has_settled(validation: list[float], max_rounds: int) -> bool:
+    if len(validation) >= max_rounds:
         return True
     return len(validation) > 1 and validation[-1] < max(validation[:-1]) + LEAST_GAIN
