@@ -123,6 +123,14 @@ class StudyConfig(BaseModel):
         None, pattern=r"s3://[a-z0-9][a-z0-9.-]+", description="a bucket for the models, by default a folder under out"
     )
     workers: int = Field(1, ge=1)
+    trial_timeout: float | None = Field(
+        None, gt=0, description="seconds after which a trial is ended; by default 20 times the median, at least 600"
+    )
+    trial_memory_mb: int | None = Field(
+        None,
+        ge=1,
+        description="memory at which a worker is ended; by default 9 tenths of the machine's for all of them",
+    )
     seed: int = Field(0, ge=0, lt=2**63)
     sampler_seed: int | None = Field(None, ge=0, lt=2**63, description="of the sampler alone, in place of the seed")
     out: str | None = None
@@ -213,7 +221,7 @@ class StudyConfig(BaseModel):
         Data and target are left out: their fingerprints are compared, wherever they lie.
         """
         elsewhere = {"study", "trials", "timeout", "storage", "workers", "out", "target", "data", "goals", "until"}
-        elsewhere |= {"baseline", "baseline_seeds"}
+        elsewhere |= {"baseline", "baseline_seeds", "trial_timeout", "trial_memory_mb"}
         latency = {"calibration_seconds", "audit_trials", "audit_every"}
         return self.model_dump(exclude=elsewhere | latency)
 

@@ -25,7 +25,7 @@ from nas_edge.latency.profile import Profile, default_path
 from nas_edge.plugins import Registry
 from nas_edge.store.study import StoredStudy
 
-NAS_EDGE = (sys.executable, "-c", "import sys; from nas_edge.cli import main; sys.exit(main())")
+NAS_EDGE = (sys.executable, "-m", "nas_edge")
 TINY = Path(__file__).parent / "third_party" / "nas_edge_tiny" / "nas_edge_tiny.py"
 TRAIN: Mapping[str, Any] = {
     "samples": 128,

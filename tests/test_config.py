@@ -85,6 +85,8 @@ def test_what_makes_another_study(change: dict[str, Any]) -> None:
         {"trials": 1},
         {"timeout": 1.0},
         {"workers": 2},
+        {"trial_timeout": 60.0},
+        {"trial_memory_mb": 2000},
         {"storage": "sqlite:///x.db"},
         {"out": "x"},
         {"calibration_seconds": 5.0},

@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("store", "engine"),
     ("report", "testing"),
     ("api",),
-    ("cli",),
+    ("cli", "__main__"),
 )
 PUBLIC = "nas_edge"  # the package itself gathers the public API, and is for plugins, not for the engine
 AGENT_MAY_IMPORT = {"numpy", "onnxruntime"}

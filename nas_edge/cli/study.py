@@ -36,6 +36,13 @@ GateOption = Annotated[
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of the splits, the sampler and the training.")]
 TrainImagesOption = Annotated[int | None, typer.Option(help="Use only so many training images.")]
+TrialTimeoutOption = Annotated[
+    float | None, typer.Option(help="End a trial that takes longer, in seconds; by default 20 times the median.")
+]
+TrialMemoryOption = Annotated[
+    int | None,
+    typer.Option(help="End a trial whose worker takes more memory; by default 9 tenths of the machine's for all."),
+]
 WorkersOption = Annotated[int | None, typer.Option(help="Processes on this machine; 1 for a new study.")]
 
 
@@ -91,6 +98,8 @@ def search(
     ] = None,
     study: Annotated[str | None, typer.Option(help="The study's name; by default that of the data set.")] = None,
     workers: WorkersOption = None,
+    trial_timeout: TrialTimeoutOption = None,
+    trial_memory_mb: TrialMemoryOption = None,
     seed: SeedOption = None,
     out: OutOption = None,
     train_images: TrainImagesOption = None,
@@ -126,6 +135,8 @@ def search(
         "artifacts": artifacts,
         "study": study,
         "workers": workers,
+        "trial_timeout": trial_timeout,
+        "trial_memory_mb": trial_memory_mb,
         "seed": seed,
         "out": out,
         "train_images": train_images,
@@ -140,6 +151,8 @@ def resume(
     timeout: TimeoutOption = None,
     until: UntilOption = None,
     workers: WorkersOption = None,
+    trial_timeout: TrialTimeoutOption = None,
+    trial_memory_mb: TrialMemoryOption = None,
     data: Annotated[str | None, typer.Option(help="Where the data lies now, if it has moved.")] = None,
     storage: StorageOption = None,
     as_json: JsonFlag = False,
@@ -149,6 +162,7 @@ def resume(
 
     stored = _locate(study, storage)
     given = {"trials": trials, "timeout": timeout, "until": until, "workers": workers, "data": data}
+    given |= {"trial_timeout": trial_timeout, "trial_memory_mb": trial_memory_mb}
     values = {**stored.config.model_dump(), **{k: v for k, v in given.items() if v is not None}}
     values |= {"storage": stored.url, "out": str(stored.folder)}
     config = parse_config(values)
@@ -163,6 +177,8 @@ def resume(
 def worker(
     study: StudyArgument,
     timeout: TimeoutOption = None,
+    trial_timeout: TrialTimeoutOption = None,
+    trial_memory_mb: TrialMemoryOption = None,
     data: Annotated[str | None, typer.Option(help="Where the data lies on this machine.")] = None,
     storage: StorageOption = None,
     out: Annotated[str | None, typer.Option(help="The study's folder, as this machine sees it.")] = None,
@@ -173,12 +189,15 @@ def worker(
 
     from nas_edge.cli.output import emit
     from nas_edge.cli.progress import live_progress
+    from nas_edge.config import parse_config
     from nas_edge.engine.workers import join
     from nas_edge.store.processes import WORKER, worker_mark
 
     stored = _locate(study, storage, out)
-    changes = {"storage": stored.url, "out": str(stored.folder), "workers": 1, **({"data": data} if data else {})}
-    config = stored.config.model_copy(update=changes)
+    changes = {"storage": stored.url, "out": str(stored.folder), "workers": 1}
+    given = {"data": data, "trial_timeout": trial_timeout, "trial_memory_mb": trial_memory_mb}
+    values = {**stored.config.model_dump(), **{k: v for k, v in given.items() if v is not None}, **changes}
+    config = parse_config(values)
     with live_progress() as progress:
         deadline = None if timeout is None else time.monotonic() + timeout
         stored = join(config, progress, deadline)

@@ -12,9 +12,11 @@ from optuna.trial import FrozenTrial
 
 from nas_edge.contracts import Context
 from nas_edge.engine.audit import TrialModel, conclude, draw_sample, last_audited, measure_missing
+from nas_edge.engine.limits import limits
 from nas_edge.engine.loop import MODEL_FILE, RECIPE_FILE, recipe_text, techniques_of, undone_of
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
+from nas_edge.engine.supervised import in_hand, lost_of
 from nas_edge.errors import StorageError, UserError
 from nas_edge.evaluate import evaluate
 from nas_edge.export import accuracy, sha256_of
@@ -76,16 +78,24 @@ def publish(
     budgets: Mapping[int, float] | None = None,
 ) -> None:
     """Test trials, and publish their files; those with a budget, in units of a candidate's, after more training."""
-    finals, budgets = stored.tables.finals(stored.config.name), budgets or {}
+    name = stored.config.name
+    finals, budgets, lost = stored.tables.finals(name), budgets or {}, lost_of(name, final=True)
     for trial in trials:
         known, budget = finals.get(trial.number), budgets.get(trial.number)
         if known is not None and (known["retrained"] or budget is None):
             continue
         progress.phase(f"Testing trial {trial.number}" + ("" if budget is None else ", trained for longer"))
-        with session.context(budget or 1.0, final=True) as context:
-            record = _finalise(session, stored, trial, context, progress, retrain=budget is not None)
-        stored.tables.add_final(stored.config.name, trial.number, record)
-    finals = stored.tables.finals(stored.config.name)
+        retrain, limit = budget is not None, limits(session.config, trials, budget or 1.0)
+        if lost is not None and lost.trial == trial.number:
+            progress.warn(f"trial {trial.number} stays as it was found: trained for longer, {lost.why}")
+            retrain = False
+        with (
+            session.context(budget or 1.0, final=True) as context,
+            in_hand(name, trial.number, **limit, final=True),
+        ):
+            record = _finalise(session, stored, trial, context, progress, retrain=retrain)
+        stored.tables.add_final(name, trial.number, {**record, "retrained": budget is not None})
+    finals = stored.tables.finals(name)
     for trial in trials:
         if not is_published(stored, trial.number, finals[trial.number]):
             path = published_model(stored, trial.number)
@@ -95,7 +105,7 @@ def publish(
 def _finalise(
     session: Session, stored: StoredStudy, trial: FrozenTrial, context: Context, progress: Progress, *, retrain: bool
 ) -> dict[str, Any]:
-    """The record of one member: trained for longer where asked and better, then tested."""
+    """The record of one member, but for whether it was due: trained for longer where asked and better, then tested."""
     spec, kept = read_recipe(stored, trial, final=False)
     path, final = context.work_dir / "searched.onnx", False
     copy_model(stored, trial, path, final=False)
@@ -120,7 +130,6 @@ def _finalise(
             _store_final(stored, trial, spec, evaluation, path)
     return {
         "final": final,
-        "retrained": retrain,
         "accuracy": kept.accuracy,
         "test_accuracy": accuracy(path, session.data.test),
         "test_images": len(session.data.test),

@@ -19,10 +19,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.contracts import Candidate
 from nas_edge.engine.early import Outlook, Rejected
+from nas_edge.engine.limits import limits
 from nas_edge.engine.progress import Point, Progress
 from nas_edge.engine.sample import suggest_spec
 from nas_edge.engine.session import Session
 from nas_edge.engine.standing import constrain_goals, is_given, mark_rejected
+from nas_edge.engine.supervised import in_hand, lost_of
 from nas_edge.errors import InvalidCandidate, ModelError, NasEdgeError, UserError
 from nas_edge.evaluate import evaluate
 from nas_edge.records import Evaluation
@@ -89,6 +91,9 @@ def _run_trials(
 ) -> None:
     total = stored.config.trials
     rejected = failed = 0
+    if (lost := lost_of(stored.config.name, final=False)) is not None:
+        with stored.alone():
+            stored.requeue(stored.trial(lost.trial), lost.why, again=lost.again)
     while True:
         with ExitStack() as turn:
             turn.enter_context(stored.alone())  # or the workers on this machine would ask for one trial too many
@@ -134,6 +139,18 @@ def run_trial(
 
     `turn` keeps other workers from asking, and is left once the candidate is known; `others` were read within it.
     """
+    with in_hand(stored.config.name, trial.number, **limits(session.config, others)):
+        return _run_trial(session, stored, trial, others, turn, progress)
+
+
+def _run_trial(
+    session: Session,
+    stored: StoredStudy,
+    trial: optuna.Trial,
+    others: Sequence[FrozenTrial],
+    turn: AbstractContextManager[object],
+    progress: Progress,
+) -> Ended:
     try:
         with stored.working(trial), session.context() as context:
             with turn:

@@ -24,10 +24,12 @@ from nas_edge.engine.candidates import RandomCandidates, searched_techniques
 from nas_edge.engine.checking import check_choices
 from nas_edge.engine.choices import Choices
 from nas_edge.engine.given import GivenModel, check_given, searched_space
+from nas_edge.engine.limits import calibration_limits
 from nas_edge.engine.predictions import StoredPredictions, profile_key
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.sample import RandomTrial, suggest_spec
 from nas_edge.engine.supernets import make_supernet
+from nas_edge.engine.supervised import in_hand
 from nas_edge.engine.teachers import check_teacher, make_teacher
 from nas_edge.errors import InvalidCandidate, UserError
 from nas_edge.estimate import predict
@@ -200,7 +202,9 @@ class Session:
         return profile
 
     def _fresh_profile(self, progress: Progress) -> Profile:
-        profile = self.calibrate(self.config.calibration_seconds, progress)
+        seconds = self.config.calibration_seconds
+        with in_hand(self.config.name, None, **calibration_limits(self.config)):  # plugins make the networks
+            profile = self.calibrate(seconds, progress)
         try:
             profile.keep()
         except UserError as error:  # the study holds it anyhow

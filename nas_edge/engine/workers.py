@@ -5,17 +5,19 @@ Little is imported before a worker runs, so that an interrupt meets it only when
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import Thread
 from typing import TYPE_CHECKING
 
+from nas_edge.engine.supervised import attach, tell_end
+from nas_edge.engine.supervisor import Supervisor
 from nas_edge.errors import NasEdgeError, StorageError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from nas_edge.store.study import StoredStudy
 
 PATIENCE_S, POLL_S = 3600.0, 1.0
+COMMAND = (sys.executable, "-P", "-m", "nas_edge.engine.workers")
 
 
 def available_cores() -> int:
@@ -36,23 +39,26 @@ def siblings(stored: StoredStudy, progress: Progress, deadline: float | None) ->
 
     Where the block ends with an error or an interrupt they are ended at once, and their trials queued again.
     """
-    spawn = multiprocessing.get_context("spawn")
-    given = (stored.config.model_dump_json(), deadline)
-    processes = [spawn.Process(target=_work, args=given, daemon=True) for _ in range(stored.config.workers - 1)]
-    for process in processes:
-        process.start()
+    given = json.dumps({"config": stored.config.model_dump(mode="json"), "deadline": deadline})
+    path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    supervisors = [Supervisor(COMMAND, given, path) for _ in range(stored.config.workers - 1)]
+    statuses: list[int] = []
+    threads = [Thread(target=lambda s=s: statuses.append(s.run()), daemon=True) for s in supervisors]
+    for thread in threads:
+        thread.start()
     try:
         yield
     except BaseException:
-        for process in processes:
-            process.terminate()
-            process.join()
+        for supervisor in supervisors:
+            supervisor.stop()
+        for thread in threads:
+            thread.join()
         stored.requeue_dead(stored.trials())
         raise
-    for process in processes:
-        process.join()
-    if codes := [p.exitcode for p in processes if p.exitcode]:
-        progress.warn(f"{len(codes)} workers ended early (exit codes {codes}); the others did their trials")
+    for thread in threads:
+        thread.join()
+    if failed := [status for status in statuses if status]:
+        progress.warn(f"{len(failed)} workers ended early (exit statuses {failed}); the others did their trials")
 
 
 def join(config: StudyConfig, progress: Progress, deadline: float | None = None) -> StoredStudy:
@@ -102,26 +108,27 @@ def _await_prepared(stored: StoredStudy, progress: Progress) -> None:
         time.sleep(POLL_S)
 
 
-def _work(config_json: str, deadline: float | None) -> None:
+def _work() -> int:
+    """One of the siblings: its config is on the standard input. `deadline` is of the machine's monotonic clock."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that started this one
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    given = json.load(sys.stdin)
+    attach()
     import torch
 
     from nas_edge.config import StudyConfig
     from nas_edge.engine.progress import Progress
 
-    config = StudyConfig.model_validate_json(config_json)
+    config = StudyConfig.model_validate(given["config"])
     torch.set_num_threads(max(1, available_cores() // config.workers))
     try:
-        join(config, Progress(), deadline)
+        join(config, Progress(), given["deadline"])
     except NasEdgeError as error:
         print(f"a worker ended: {error}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(2) from None
+        return 2
+    finally:
+        tell_end()
+    return 0
 
 
-def _end_with_parent() -> None:
-    """A worker whose parent was killed ends too; its trial is queued again by whoever goes on."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+if __name__ == "__main__":
+    sys.exit(_work())

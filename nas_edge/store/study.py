@@ -252,10 +252,11 @@ class StoredStudy:
             if trial.user_attrs.get(WORKER) == worker_mark():
                 self.requeue(trial, why)
 
-    def requeue(self, trial: FrozenTrial, why: str) -> None:
+    def requeue(self, trial: FrozenTrial, why: str, *, again: bool = True) -> None:
         """Queue a trial's parameters again and fail it: in this order, so that a kill in between loses nothing.
 
-        One that was stopped while its parameters were sampled is only failed: the next trial samples the same.
+        One that was stopped while its parameters were sampled is only failed: the next trial samples the same. So is
+        one that is not to be tried `again`.
         """
         trial = self.storage.get_trial(trial._trial_id)  # the one given may be told meanwhile
         if trial.state.is_finished():
@@ -263,12 +264,12 @@ class StoredStudy:
         tries = int(trial.user_attrs.get("retries", 0))
         queued = any(t.user_attrs.get("retry_of") == trial.number for t in self.trials())
         params = trial.system_attrs.get("fixed_params") or (trial.params if "key" in trial.user_attrs else None)
-        again = queued or not params
-        if params and not queued and tries < MAX_RETRIES:
+        comes_again = queued or (again and not params)
+        if again and params and not queued and tries < MAX_RETRIES:
             kept = {START: trial.user_attrs[START]} if START in trial.user_attrs else {}
             self.study.enqueue_trial(params, user_attrs={"retry_of": trial.number, "retries": tries + 1, **kept})
-            again = True
-        if again:
+            comes_again = True
+        if comes_again:
             self.storage.set_trial_user_attr(trial._trial_id, "interrupted", True)
         self.storage.set_trial_user_attr(trial._trial_id, "why", why)
         self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)

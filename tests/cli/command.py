@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-NAS_EDGE = (sys.executable, "-c", "import sys; from nas_edge.cli import main; sys.exit(main())")
+from ..studies import NAS_EDGE
 
 
 def install(folder: Path, name: str, source: str) -> None:

@@ -14,8 +14,8 @@ import pytest
 
 from nas_edge.cli import main, output
 
-from ..studies import heed_interrupts
-from .command import NAS_EDGE, environment, install, run
+from ..studies import NAS_EDGE, heed_interrupts
+from .command import environment, install, run
 
 # Somebody's plugin whose commands end in every way that a command can.
 COMMANDS = """

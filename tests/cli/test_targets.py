@@ -16,7 +16,8 @@ from nas_edge.targets.campaign import reference_model
 from nas_edge.targets.names import names_file
 
 from ..ssh_device import SshDevice, needs_sshd, ssh_device
-from .command import NAS_EDGE, environment, run, run_json
+from ..studies import NAS_EDGE
+from .command import environment, run, run_json
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import onnx
@@ -17,9 +16,8 @@ from nas_edge.latency.model import LatencyModel
 from nas_edge.latency.profile import Profile, default_path
 from nas_edge.targets.local import LocalTarget
 
+from ..studies import NAS_EDGE
 from .networks import random_mobile
-
-NAS_EDGE = (sys.executable, "-c", "import sys; from nas_edge.cli import main; sys.exit(main())")
 
 
 def nas_edge(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
