@@ -75,6 +75,11 @@ class Split:
     def __len__(self) -> int:
         return int(self.labels.shape[0])
 
+    def spread(self, most: int) -> Split:
+        """At most so many of its images, evenly spread over it."""
+        some = slice(None, None, max(1, -(-len(self) // most)))
+        return Split(self.images[some], self.labels[some])
+
 
 @dataclass(frozen=True)
 class Augmentation:

@@ -6,13 +6,14 @@ import copy
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import onnx
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from nas_edge.contracts import Context
+from nas_edge.contracts import Context, Split
 from nas_edge.errors import ExportError, ModelError
 from nas_edge.estimate import Estimator, Latency
 from nas_edge.export import accuracy, describe, export_onnx
@@ -49,11 +50,22 @@ class Look:
 
 @dataclass(frozen=True)
 class Observer:
-    """Without an estimator it looks only at what costs nothing."""
+    """Without an estimator it looks only at what costs nothing; accuracy is that on at most `images` of validation."""
 
     context: Context
     estimator: Estimator | None = None
     properties: Mapping[str, str] = field(default_factory=dict)  # that the file will carry
+    images: int | None = None
+
+    @cached_property
+    def split(self) -> Split:
+        """The validation images that accuracy is seen on."""
+        validation = self.context.data.validation
+        return validation if self.images is None else validation.spread(self.images)
+
+    @property
+    def sees_all(self) -> bool:
+        return len(self.split) == len(self.context.data.validation)
 
     def model(self, model: nn.Module) -> Look:
         """A torch model, as the file that it would be now.
@@ -65,7 +77,7 @@ class Observer:
         if self.estimator is None:
             return Look(seen)
         if self.context.trained:
-            right = self.context.trainer.accuracy(model, self.context.data.validation)
+            right = self.context.trainer.accuracy(model, self.split)
             seen = replace(seen, accuracy=right)
         exact = not any(parametrize.is_parametrized(m) for m in model.modules())
         try:
@@ -84,7 +96,7 @@ class Observer:
         if self.estimator is None:
             return Look(Figures(size_bytes=graph.ByteSize()), graph, exact=True)
         look = self._file(graph)
-        right = accuracy(graph, self.context.data.validation) if self.context.trained else None
+        right = accuracy(graph, self.split) if self.context.trained else None
         return replace(look, figures=replace(look.figures, accuracy=right))
 
     def comparable(self, before: Look, after: Look) -> tuple[Look, Look]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from nas_edge.config import MAX_DROP
 from nas_edge.figures import Look
 
+LEAST_DROP = 1e-4  # of accuracy, that any number of images could tell
 MIN_GAIN = 0.01  # less is lost in what predictions and measurements err by
 
 
@@ -36,6 +38,12 @@ class Gate:
 
     max_drop: float = MAX_DROP / 100
     min_gain: float = MIN_GAIN
+
+    @property
+    def images(self) -> int:
+        """How many images tell `max_drop` from chance: three standard errors of the difference of two accuracies,
+        `3 sqrt(2 p (1 - p) / n)`, at most (p = 1/2)."""
+        return math.ceil(2 * 0.25 * (3 / max(self.max_drop, LEAST_DROP)) ** 2)
 
     def useless(self, effect: Effect) -> str | None:
         """Why a technique gains nothing; None where it gains, or where that is not known."""

@@ -51,7 +51,8 @@ def produce(
 
     With `context.trained` False every training is left out: the file is about as fast as the real one, exactly so
     unless a technique declares that `shape_follows_weights`, and good for nothing else. With an estimator the record
-    of each step says how large, fast and accurate the candidate was before and after it; a gate undoes steps by that.
+    of each step says how large, fast and accurate the candidate was before and after it, on as many validation images
+    as tell the gate's drop from chance; a gate undoes steps by that.
     `undone` names techniques that are undone without asking: so a candidate is made again as it was.
     Raises `InvalidCandidate` or `ExportError`.
     """
@@ -59,7 +60,8 @@ def produce(
     steps = active_steps(registry, spec)
     context = _equipped(context, estimator)
     described = properties(spec, context.data)
-    making = Making(registry, candidate, context, Observer(context, estimator, described), gate)
+    observer = Observer(context, estimator, described, (gate or Gate()).images)
+    making = Making(registry, candidate, context, observer, gate)
     given = context.ready or registry.find("search space", spec.arch.space).trained
     before, last = shares(steps, context, train, trained=given)
 

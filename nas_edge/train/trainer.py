@@ -146,9 +146,7 @@ class ImageTrainer:
         kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             self._recalibrate(model, device)
-            validation = self.data.validation
-            some = slice(None, None, -(-len(validation) // PROBE_IMAGES))
-            accuracy = self.accuracy(model, Split(validation.images[some], validation.labels[some]))
+            accuracy = self.accuracy(model, self.data.validation.spread(PROBE_IMAGES))
         for name, buffer in model.named_buffers():
             buffer.copy_(kept[name])
         return accuracy
