@@ -15,6 +15,7 @@ from typing import Any
 
 import optuna
 from optuna.artifacts import get_all_artifact_meta, upload_artifact
+from optuna.artifacts._upload import ARTIFACTS_ATTR_PREFIX
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -267,7 +268,13 @@ class StoredStudy:
         comes_again = queued or (again and not params)
         if again and params and not queued and tries < MAX_RETRIES:
             kept = {START: trial.user_attrs[START]} if START in trial.user_attrs else {}
-            self.study.enqueue_trial(params, user_attrs={"retry_of": trial.number, "retries": tries + 1, **kept})
+            kept |= {"retry_of": trial.number, "retries": tries + 1}
+            # What a sampler notes when it proposes, such as NSGA-II's generation, it does not note of given parameters.
+            noted = {k: v for k, v in trial.system_attrs.items() if not k.startswith(ARTIFACTS_ATTR_PREFIX)}
+            noted["fixed_params"] = params
+            self.study.add_trial(
+                optuna.trial.create_trial(state=TrialState.WAITING, system_attrs=noted, user_attrs=kept)
+            )
             comes_again = True
         if comes_again:
             self.storage.set_trial_user_attr(trial._trial_id, "interrupted", True)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from nas_edge.errors import StorageError, UserError
 from nas_edge.plugins import Registry
+from nas_edge.store.study import locate
 
-from ..studies import found, search, tiny_config
+from ..studies import NAS_EDGE, environment, found, keep_profile, search, study_file, tiny_config, tiny_values
+
+KILLS = 5
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "small-nsga2"])
@@ -32,3 +40,41 @@ def test_a_search_in_two_parts_is_the_search_in_one(tiny: Registry, tmp_path: Pa
     for trials in (3, 7, 10):
         parts = search(tiny_config(tmp_path / "parts", sampler="small-nsga2", trials=trials), tiny)
     assert found(parts) == found(whole)
+
+
+def finished(out: Path) -> int:
+    """How many candidates the study in a folder has, which may not be made yet."""
+    try:
+        return locate(str(out), None).finished()
+    except (StorageError, UserError):
+        return 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sampler", ["surrogate", "tpe", "nsga2", "small-nsga2"])
+def test_kills_at_random_moments_change_nothing(sampler: str, tiny: Registry, tiny_site: Path, tmp_path: Path) -> None:
+    """Five kills of the command or of its worker alone, each after a random number of trials and a random while."""
+    values = {"sampler": sampler, "trials": 24, "techniques": ["prune", "quantize"]}
+    whole = found(search(tiny_config(tmp_path / "whole", **values), tiny))
+    out, rng = tmp_path / "killed", random.Random(sampler)
+    keep_profile(tiny_config(out, **values), tiny)
+    command = (*NAS_EDGE, "search", study_file(tmp_path / "study.toml", tiny_values(out, **values)))
+    process = None
+    for done in sorted(rng.sample(range(1, 22), KILLS)):
+        if process is None or process.poll() is not None:
+            process = subprocess.Popen(command, env=environment(tiny_site, TINY_SECONDS="0.2"))
+        while finished(out) < done:
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0.0, 1.0))
+        if alone := rng.random() < 0.5:
+            for worker in psutil.Process(process.pid).children():
+                worker.kill()
+        else:
+            process.kill()
+            process.wait()
+        print(f"killed after {done} trials: {'the worker' if alone else 'the command'}")
+    if process is None or process.poll() is not None:
+        process = subprocess.Popen(command, env=environment(tiny_site))
+    assert process.wait(timeout=300) == 0
+    assert found(locate(str(out), None)) == whole

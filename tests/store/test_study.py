@@ -103,6 +103,17 @@ def test_a_dead_workers_trial_is_queued_again_once(stored: StoredStudy) -> None:
     assert retried.number == 2 and retried.suggest_int("tiny.width", 4, 19) == trial.params["tiny.width"]
 
 
+def test_a_retry_keeps_what_the_sampler_noted_of_the_proposal(stored: StoredStudy) -> None:
+    """NSGA-II notes the generation, and does not note it of parameters that are given: it would count one too few."""
+    stored.study.sampler = optuna.samplers.NSGAIISampler(seed=0, population_size=4)
+    begin(stored, mark=dead_mark())
+    stored.requeue_dead(stored.trials())
+    failed, again = stored.trials()
+    generation = "NSGAIISampler:generation"
+    assert again.system_attrs[generation] == failed.system_attrs[generation] == 0
+    assert again.system_attrs["fixed_params"] == failed.params
+
+
 def test_a_kill_between_queueing_and_failing_loses_and_doubles_nothing(
     stored: StoredStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
