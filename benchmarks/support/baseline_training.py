@@ -26,11 +26,16 @@ LEAST_GAIN = 0.001  # of validation accuracy by a round that is worth another on
 MAX_ROUNDS = 8
 FIRST_RATE, LATER_RATE = 3e-3, 1.5e-3
 SEED = 0
+TRAINED = Path(__file__).parents[1] / "trained"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The data, the function of `baselines` that makes the network, and where everything is stored."""
+    """The data, the function of `baselines` that makes the network, and where everything is stored.
+
+    Its weights are kept beside the benchmarks: they take an hour to train, and figures of several days are to be of
+    the same network.
+    """
 
     data: str
     function: str
@@ -42,7 +47,7 @@ class Setting:
 
     @property
     def weights(self) -> Path:
-        return self.folder / "baseline.pt"
+        return TRAINED / f"{self.function}.pt"
 
     @property
     def reference(self) -> str:
@@ -83,7 +88,7 @@ def trained_baseline(setting: Setting, epochs: int = FIRST_EPOCHS, max_rounds: i
         passes = ROUND_EPOCHS if validation else epochs
         trained = trainer.fit(network, samples=passes * len(images.train))
         right = trainer.accuracy(trained, images.validation)
-        setting.folder.mkdir(parents=True, exist_ok=True)
+        TRAINED.mkdir(exist_ok=True)
         if right > max(validation, default=0.0):
             network = trained
             torch.save(network.state_dict(), setting.weights)
