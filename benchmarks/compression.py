@@ -48,7 +48,8 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     name = MODELS[arguments.data.partition(":")[0]]
     setting = Setting(arguments.data, name, arguments.folder)
-    rows, given = [], {}
+    rows: list[dict[str, Any]] = []
+    given = {}
     for seed in arguments.seeds:
         kept = arguments.results / f"compression-{name}-{arguments.images}-{seed}.json"
         if not kept.exists():

@@ -123,6 +123,11 @@ class StudyConfig(BaseModel):
         None, pattern=r"s3://[a-z0-9][a-z0-9.-]+", description="a bucket for the models, by default a folder under out"
     )
     workers: int = Field(1, ge=1)
+    on: str | None = Field(
+        None,
+        pattern=r"^ray(://[^?/]+)?([?].*)?$",
+        description="a Ray cluster that runs the workers",
+    )
     trial_timeout: float | None = Field(
         None, gt=0, description="seconds after which a trial is ended; by default 20 times the median, at least 600"
     )
@@ -196,8 +201,8 @@ class StudyConfig(BaseModel):
             raise ValueError("zero_cost takes part in latency_first; switch that on too")
         if self.model is not None and self.baseline is not None:
             raise ValueError("a compression ends when its goals are met, and has no baseline of the same budget")
-        if self.model is not None and self.workers > 1:
-            raise ValueError("a compression measures between its trials, and takes one worker")
+        if self.model is not None and (self.workers > 1 or self.on is not None):
+            raise ValueError("a compression measures between its trials, and takes one worker, on this machine")
         return self
 
     @property
@@ -221,7 +226,7 @@ class StudyConfig(BaseModel):
         Data and target are left out: their fingerprints are compared, wherever they lie.
         """
         elsewhere = {"study", "trials", "timeout", "storage", "workers", "out", "target", "data", "goals", "until"}
-        elsewhere |= {"baseline", "baseline_seeds", "trial_timeout", "trial_memory_mb"}
+        elsewhere |= {"baseline", "baseline_seeds", "trial_timeout", "trial_memory_mb", "on"}
         latency = {"calibration_seconds", "audit_trials", "audit_every"}
         return self.model_dump(exclude=elsewhere | latency)
 

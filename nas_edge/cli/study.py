@@ -36,6 +36,10 @@ GateOption = Annotated[
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of the splits, the sampler and the training.")]
 TrainImagesOption = Annotated[int | None, typer.Option(help="Use only so many training images.")]
+OnOption = Annotated[
+    str | None,
+    typer.Option(help="Run the workers on a Ray cluster: ray or ray://HOST:PORT, ?cpus=2&gpus=1 each."),
+]
 TrialTimeoutOption = Annotated[
     float | None, typer.Option(help="End a trial that takes longer, in seconds; by default 20 times the median.")
 ]
@@ -98,6 +102,7 @@ def search(
     ] = None,
     study: Annotated[str | None, typer.Option(help="The study's name; by default that of the data set.")] = None,
     workers: WorkersOption = None,
+    on: OnOption = None,
     trial_timeout: TrialTimeoutOption = None,
     trial_memory_mb: TrialMemoryOption = None,
     seed: SeedOption = None,
@@ -135,6 +140,7 @@ def search(
         "artifacts": artifacts,
         "study": study,
         "workers": workers,
+        "on": on,
         "trial_timeout": trial_timeout,
         "trial_memory_mb": trial_memory_mb,
         "seed": seed,
@@ -151,6 +157,7 @@ def resume(
     timeout: TimeoutOption = None,
     until: UntilOption = None,
     workers: WorkersOption = None,
+    on: OnOption = None,
     trial_timeout: TrialTimeoutOption = None,
     trial_memory_mb: TrialMemoryOption = None,
     data: Annotated[str | None, typer.Option(help="Where the data lies now, if it has moved.")] = None,
@@ -162,7 +169,7 @@ def resume(
 
     stored = _locate(study, storage)
     given = {"trials": trials, "timeout": timeout, "until": until, "workers": workers, "data": data}
-    given |= {"trial_timeout": trial_timeout, "trial_memory_mb": trial_memory_mb}
+    given |= {"on": on, "trial_timeout": trial_timeout, "trial_memory_mb": trial_memory_mb}
     values = {**stored.config.model_dump(), **{k: v for k, v in given.items() if v is not None}}
     values |= {"storage": stored.url, "out": str(stored.folder)}
     config = parse_config(values)

@@ -12,6 +12,7 @@ import torch
 from nas_edge.config import StudyConfig
 from nas_edge.engine.baseline import baseline_configs, share
 from nas_edge.engine.candidates import default_techniques
+from nas_edge.engine.cluster import RayCluster
 from nas_edge.engine.compress import finalists
 from nas_edge.engine.ending import Ending, reached_by_prediction
 from nas_edge.engine.finish import finish, front_evaluations
@@ -46,7 +47,8 @@ def _run(config: StudyConfig, progress: Progress, beside: StoredStudy | None = N
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     started = time.monotonic()
     deadline = None if config.timeout is None else started + config.timeout
-    with storage_errors(), _cores_shared_out(config.workers):
+    cluster = None if config.on is None else RayCluster.of(config)
+    with storage_errors(), _cores_shared_out(1 if cluster else config.workers):
         config = _settled(config)
         progress.phase("Loading the data")
         session = Session.open(config, load_plugins())
@@ -68,8 +70,11 @@ def _run(config: StudyConfig, progress: Progress, beside: StoredStudy | None = N
             progress.phase("Searching")
             # Beside the training of siblings a measurement would lie.
             after_trial = ending.after_trial if config.workers == 1 else reached_by_prediction(stored)
-            with siblings(stored, progress, deadline):
-                run_trials(session, stored, progress, deadline=deadline, after_trial=after_trial)
+            if cluster is not None:
+                cluster.run(stored, progress, deadline)
+            else:
+                with siblings(stored, progress, deadline):
+                    run_trials(session, stored, progress, deadline=deadline, after_trial=after_trial)
         torch.set_num_threads(available_cores())
         if said := describe(stored.trials()):
             progress.say(said)

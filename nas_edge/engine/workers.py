@@ -39,9 +39,12 @@ def siblings(stored: StoredStudy, progress: Progress, deadline: float | None) ->
 
     Where the block ends with an error or an interrupt they are ended at once, and their trials queued again.
     """
-    given = json.dumps({"config": stored.config.model_dump(mode="json"), "deadline": deadline})
+    config = stored.config
+    seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
+    cores = max(1, available_cores() // config.workers)
+    given = json.dumps({"config": config.model_dump(mode="json"), "seconds": seconds, "threads": cores})
     path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    supervisors = [Supervisor(COMMAND, given, path) for _ in range(stored.config.workers - 1)]
+    supervisors = [Supervisor(COMMAND, given, path) for _ in range(config.workers - 1)]
     statuses: list[int] = []
     threads = [Thread(target=lambda s=s: statuses.append(s.run()), daemon=True) for s in supervisors]
     for thread in threads:
@@ -109,9 +112,9 @@ def _await_prepared(stored: StoredStudy, progress: Progress) -> None:
 
 
 def _work() -> int:
-    """One of the siblings: its config is on the standard input. `deadline` is of the machine's monotonic clock."""
+    """A worker that is told on its standard input: the config, the seconds it has, and how many threads to train on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that started this one
-    given = json.load(sys.stdin)
+    given, started = json.load(sys.stdin), time.monotonic()
     attach()
     import torch
 
@@ -119,9 +122,9 @@ def _work() -> int:
     from nas_edge.engine.progress import Progress
 
     config = StudyConfig.model_validate(given["config"])
-    torch.set_num_threads(max(1, available_cores() // config.workers))
+    torch.set_num_threads(given["threads"])
     try:
-        join(config, Progress(), given["deadline"])
+        join(config, Progress(), None if given["seconds"] is None else started + given["seconds"])
     except NasEdgeError as error:
         print(f"a worker ended: {error}", file=sys.stderr)  # noqa: T201
         return 2
