@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import sqlalchemy as sa
 
+from nas_edge.engine.loop import report
 from nas_edge.engine.supervisor import Supervisor
 from nas_edge.engine.workers import COMMAND
 from nas_edge.errors import UserError
@@ -74,10 +75,13 @@ class RayCluster:
             task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=-1)(_work)
             waiting = [task.remote(json.dumps(given)) for _ in range(config.workers)]
             statuses: list[int] = []
-            while waiting:
+            finished = -1
+            while waiting and finished < config.trials:  # a worker that still waits for a node has nothing to do then
                 done, waiting = ray.wait(waiting, timeout=POLL_S)
                 statuses += ray.get(done)
-                progress.trials(stored.finished(), config.trials, [])
+                if stored.finished() > finished:
+                    finished = stored.finished()
+                    report(stored, stored.trials(), progress)
         finally:
             ray.shutdown()
         if failed := [status for status in statuses if status]:

@@ -100,7 +100,7 @@ def _run_trials(
             trials = stored.trials()
             if stored.requeue_dead(trials):
                 continue
-            _report(stored, trials, progress)
+            report(stored, trials, progress)
             finished = sum(is_evaluated(t) for t in trials)
             running = sum(t.state is TrialState.RUNNING for t in trials)
             if finished >= total or (deadline is not None and time.monotonic() >= deadline):
@@ -111,7 +111,7 @@ def _run_trials(
             time.sleep(WAIT_S)
             continue
         if ended is Ended.EVALUATED and after_trial is not None and after_trial(finished + 1):
-            _report(stored, stored.trials(), progress)
+            report(stored, stored.trials(), progress)
             return
         rejected = rejected + 1 if ended in (Ended.REJECTED, Ended.REPEATED) else 0
         failed = failed + 1 if ended is Ended.FAILED else 0
@@ -241,7 +241,7 @@ def recipe_text(spec: CandidateSpec, evaluation: Evaluation) -> str:
     return json.dumps({"spec": spec.to_json(), "evaluation": asdict(evaluation)}, indent=1)
 
 
-def _report(stored: StoredStudy, trials: Sequence[FrozenTrial], progress: Progress) -> None:
+def report(stored: StoredStudy, trials: Sequence[FrozenTrial], progress: Progress) -> None:
     """The front so far, for the progress display."""
     points = [
         Point(t.number, t.values[0], t.values[1], t.user_attrs["size_bytes"], t.user_attrs["techniques"])
