@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from nas_edge.errors import NasEdgeError, UserError
+from nas_edge.errors import MeasurementError, NasEdgeError, UserError
 
 DONE, OUR_FAULT, USERS_MISTAKE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 # How long torch's threads wait for each other by spinning (OpenMP's GOMP_SPINCOUNT, read when torch loads). The
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(end.__context__, BrokenPipeError):  # rich ends the program so
             return PIPE_CLOSED
         raise
-    except UserError as error:
+    except (UserError, MeasurementError) as error:
         return _say(USERS_MISTAKE, f"error: {error}")
     except NasEdgeError as error:
         return _say(OUR_FAULT, f"error: {error}")
