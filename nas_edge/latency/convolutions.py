@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+from nas_edge.errors import ModelError
 from nas_edge.latency.walk import BLOCK, BLOCKED, CHANNELS_LAST, PLAIN, Node, Walk
 
 SET = 4  # blocks of filters that one call of a blocked kernel computes
@@ -43,6 +44,11 @@ def convolution(walk: Walk, node: Node) -> None:
     weight = node.inputs[3 if node.op == "QLinearConv" else 1]
     filters, group_channels, *kernel = walk.shape(weight)
     batch, channels = walk.shape(image)[:2]
+    if channels % group_channels or filters % (channels // group_channels):
+        raise ModelError(
+            f"not a sound ONNX graph: {node.op} {node.name!r} takes {channels} channels in groups of {group_channels} "
+            f"to {filters} filters"
+        )
     sides = walk.shape(node.outputs[0])[2:]
     pixels, taps = batch * math.prod(sides), math.prod(kernel)
     kind = _kind(channels // group_channels, channels, filters, taps, pixels)

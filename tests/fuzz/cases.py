@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -55,6 +56,7 @@ class Case:
 # --- what is sound
 
 
+@functools.cache
 def sound_profile() -> Profile:
     """One that knows the networks of the corpus, with each kind of correction."""
     import numpy as np
@@ -99,7 +101,13 @@ RECORD: dict[str, Any] = {
         "steps": [{"technique": "prune", "version": 1, "config": {"ratio": 0.5, "criterion": "l1"}}],
     },
     "evaluation": {
-        **{"key": "0123456789abcdef", "accuracy": 0.5, "latency_ms": 1.0, "latency_low_ms": 0.9, "latency_high_ms": 1.1},
+        **{
+            "key": "0123456789abcdef",
+            "accuracy": 0.5,
+            "latency_ms": 1.0,
+            "latency_low_ms": 0.9,
+            "latency_high_ms": 1.1,
+        },
         **{"latency_source": "predicted", "size_bytes": 1000, "parameters": 200, "macs": 3000, "onnx_sha256": "0" * 64},
         "seconds": {"training": 1.5},
         "techniques": ["prune"],
@@ -241,7 +249,9 @@ def _requests(draw: DrawFn) -> bytes:
                 content += frame(raw, payload, length=length)
                 continue
             case "bytes":
-                raw = json.dumps({**header, "command": "x" * draw(st.sampled_from((1, agent.HEADER_LIMIT // 2)))}).encode()
+                raw = json.dumps(
+                    {**header, "command": "x" * draw(st.sampled_from((1, agent.HEADER_LIMIT // 2)))}
+                ).encode()
         content += frame(raw, payload)
     return content
 

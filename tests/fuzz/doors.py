@@ -118,7 +118,9 @@ class Doors:
         """A digest of all rows in the study's database."""
         digest = hashlib.sha256()
         with contextlib.closing(sqlite3.connect(self._database)) as connection:
-            names = [n for (n,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+            names = [
+                n for (n,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+            ]
             for name in names:
                 digest.update(repr((name, connection.execute(f'SELECT * FROM "{name}"').fetchall())).encode())
         return digest.hexdigest()
