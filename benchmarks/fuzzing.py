@@ -13,6 +13,7 @@ written to KEPT/faults with its least input. Prints one JSON object; the exit st
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import select
@@ -25,16 +26,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis.errors import HypothesisWarning
+from hypothesis.errors import Flaky, HypothesisWarning
 
 from benchmarks.support.log import log
 from tests.fuzz.cases import KINDS, Case
 from tests.fuzz.doors import ACCEPTED, REFUSED, Outcome
 
+ROOT = Path(__file__).parents[1]
 HANG_S = 30.0  # where a process is given up: far beyond what a case may take
 START_S = 300.0
 ROUNDS = 50  # of hypothesis, each of which ends with the first fault that is new
@@ -99,10 +100,8 @@ class Worker:
             self._process.wait()
             for stream in (self._process.stdin, self._process.stdout):
                 if stream is not None:
-                    try:
+                    with contextlib.suppress(BrokenPipeError):
                         stream.close()
-                    except BrokenPipeError:
-                        pass
             self._process = None
 
 
@@ -116,6 +115,7 @@ def fuzz(kind: str, cases: int, first_seed: int, worker: Worker) -> tuple[Counte
         if left <= 0:
             break
         new: str | None = None
+        least_now: dict[str, Case] = {}
 
         @seed(first_seed * ROUNDS + round_)
         @settings(
@@ -127,22 +127,21 @@ def fuzz(kind: str, cases: int, first_seed: int, worker: Worker) -> tuple[Counte
             report_multiple_bugs=False,
         )
         @given(case=KINDS[kind])
-        def each(case: Case) -> None:
+        def each(case: Case, known: frozenset[str] = frozenset(least), now: dict[str, Case] = least_now) -> None:
             nonlocal new, slowest
             outcome = worker.enter(case)
             if new is None:  # else hypothesis looks for a smaller case of the fault
                 verdicts[outcome.verdict] += 1
                 if outcome.status == 2:
                     slowest = max(slowest, outcome.seconds)
-            if outcome.fault and outcome.fault not in least and new in (None, outcome.fault):
+            if outcome.fault and outcome.fault not in known and new in (None, outcome.fault):
                 new = outcome.fault
-                least_now[outcome.fault] = case
+                now[outcome.fault] = case
                 raise Fault(outcome.fault)
 
-        least_now: dict[str, Case] = {}
         try:
             each()
-        except Fault:
+        except (Fault, Flaky):  # some faults come once: the case is told all the same
             least |= least_now
             log(f"{kind}: {new}")
     return verdicts, least, slowest

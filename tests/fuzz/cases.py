@@ -95,40 +95,22 @@ STUDIES: tuple[dict[str, Any], ...] = (
         "train": {"samples": 64, "learning_rate": 0.01, "precision": "float32", "finetune_share": 0.1},
     },
 )
-RECORD: dict[str, Any] = {
-    "spec": {
-        "arch": {"space": "tiny", "version": 1, "params": {"width": 4, "features": 8, "kernel": 3}},
-        "steps": [{"technique": "prune", "version": 1, "config": {"ratio": 0.5, "criterion": "l1"}}],
-    },
+RECORD: dict[str, Any] = json.loads("""{
+    "spec": {"arch": {"space": "tiny", "version": 1, "params": {"width": 4, "features": 8, "kernel": 3}},
+             "steps": [{"technique": "prune", "version": 1, "config": {"ratio": 0.5, "criterion": "l1"}}]},
     "evaluation": {
-        **{
-            "key": "0123456789abcdef",
-            "accuracy": 0.5,
-            "latency_ms": 1.0,
-            "latency_low_ms": 0.9,
-            "latency_high_ms": 1.1,
-        },
-        **{"latency_source": "predicted", "size_bytes": 1000, "parameters": 200, "macs": 3000, "onnx_sha256": "0" * 64},
-        "seconds": {"training": 1.5},
-        "techniques": ["prune"],
-        "steps": [
-            {
-                "technique": "prune",
-                "stage": "structure",
-                "seconds": 0.1,
-                "before": {"parameters": 300, "size_bytes": 2000, "latency_ms": 2.0, "accuracy": 0.6},
-                "after": {"parameters": 200, "size_bytes": 1000, "latency_ms": 1.0, "latency_source": "predicted"},
-                "notes": ["half of the channels"],
-                "undone": None,
-            }
-        ],
-    },
-}
-HELLO: dict[str, Any] = {
-    **{"ok": True, "cpu": "Some CPU", "architecture": "x86_64", "instruction_sets": ["avx2"], "cores": 2},
-    **{"onnxruntime": "1.31.1", "provider": "CPUExecutionProvider", "providers": ["CPUExecutionProvider"]},
-    **{"threads": 1, "affinity": [1], "governor": None, "load": 0.5},
-}
+        "key": "0123456789abcdef", "accuracy": 0.5, "latency_ms": 1.0, "latency_low_ms": 0.9, "latency_high_ms": 1.1,
+        "latency_source": "predicted", "size_bytes": 1000, "parameters": 200, "macs": 3000, "onnx_sha256": "00",
+        "seconds": {"training": 1.5}, "techniques": ["prune"],
+        "steps": [{"technique": "prune", "stage": "structure", "seconds": 0.1, "notes": ["half"], "undone": null,
+                   "before": {"parameters": 300, "size_bytes": 2000, "latency_ms": 2.0, "accuracy": 0.6},
+                   "after": {"parameters": 200, "size_bytes": 1000, "latency_ms": 1.0, "latency_source": "predicted"}}]}
+}""")
+HELLO: dict[str, Any] = json.loads("""{
+    "ok": true, "cpu": "Some CPU", "architecture": "x86_64", "instruction_sets": ["avx2"], "cores": 2, "threads": 1,
+    "onnxruntime": "1.31.1", "provider": "CPUExecutionProvider", "providers": ["CPUExecutionProvider"],
+    "affinity": [1], "governor": null, "load": 0.5
+}""")
 LOADED = {"ok": True, "id": 1, "run_ms": 0.5, "warm_up_runs": 6}
 VISITED = {"ok": True, "wall_ms": [0.5, 0.6, 0.5], "cpu_ms": [0.5, 0.6, 0.5]}
 SENT: tuple[dict[str, Any], ...] = (
@@ -249,9 +231,8 @@ def _requests(draw: DrawFn) -> bytes:
                 content += frame(raw, payload, length=length)
                 continue
             case "bytes":
-                raw = json.dumps(
-                    {**header, "command": "x" * draw(st.sampled_from((1, agent.HEADER_LIMIT // 2)))}
-                ).encode()
+                long = "x" * draw(st.sampled_from((1, agent.HEADER_LIMIT // 2)))
+                raw = json.dumps({**header, "command": long}).encode()
         content += frame(raw, payload)
     return content
 

@@ -29,19 +29,8 @@ ODD: tuple[Any, ...] = (
     *([], {}, [[]], [None], {"a": {}}, {"": 0}, [1] * 1_000, nested(40, as_list=True), nested(40, as_list=False)),
     *({"a.b": {"c.d": 1}}, list(range(50)), {str(i): i for i in range(500)}),
 )
-INSERTED = (
-    b"\0",
-    b"\xff",
-    b"\xed\xa0\x80",
-    b"\xef\xbb\xbf",
-    b"{",
-    b"]" * 3,
-    b"[" * 3_000,
-    b'"',
-    b"\\u0000",
-    b"1e999",
-    b"-",
-)
+BYTES = (b"\0", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf")
+INSERTED = (*BYTES, b"{", b"]" * 3, b"[" * 3_000, b'"', b"\\u0000", b"1e999", b"-")
 anything = st.one_of(st.sampled_from(ODD).map(copy.deepcopy), st.integers(), st.floats(), st.text(max_size=20))
 
 
@@ -145,7 +134,7 @@ def written(value: Any, *, toml: bool) -> str:
             parts.append(top)
         elif isinstance(top, Mapping):
             equals, inner = "=" if toml else ":", [_Text("}")]
-            for i, (key, below) in enumerate(reversed(top.items())):
+            for i, (key, below) in enumerate(reversed(list(top.items()))):
                 inner += [below, _Text(json.dumps(key) + equals), _Text("," if i < len(top) - 1 else "")]
             stack += [*inner, _Text("{")]
         elif isinstance(top, list | tuple):

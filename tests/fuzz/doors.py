@@ -23,7 +23,6 @@ from PIL import Image
 from nas_edge import agent
 from nas_edge.cli import main
 from nas_edge.config import StudyConfig
-from nas_edge.engine import run
 from nas_edge.plugins import load_plugins
 from nas_edge.store.artifacts import ARTIFACTS
 from nas_edge.store.study import StoredStudy
@@ -118,10 +117,8 @@ class Doors:
         """A digest of all rows in the study's database."""
         digest = hashlib.sha256()
         with contextlib.closing(sqlite3.connect(self._database)) as connection:
-            names = [
-                n for (n,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-            ]
-            for name in names:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+            for (name,) in tables:
                 digest.update(repr((name, connection.execute(f'SELECT * FROM "{name}"').fetchall())).encode())
         return digest.hexdigest()
 
@@ -172,13 +169,13 @@ def _stopped_before_the_search() -> Iterator[None]:
     """A study file that is sound makes no study: it is over once all that it says was looked at."""
 
     def create_or_load(config: StudyConfig, facts: Mapping[str, Any]) -> StoredStudy:
-        if config.folder.resolve() == Path("runs", STORED).resolve() and not (config.storage or config.artifacts):
+        here = config.folder.resolve() == Path("runs", STORED).resolve() and not (config.storage or config.artifacts)
+        if here and config.name == STORED:
             original(config, facts)
         raise _Accepted
 
     original = StoredStudy.create_or_load
-    StoredStudy.create_or_load = create_or_load  # type: ignore[method-assign, assignment]
-    assert run.StoredStudy is StoredStudy
+    StoredStudy.create_or_load = create_or_load  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -208,9 +205,10 @@ def _where(lines: list[str]) -> str:
 
 
 def _files() -> set[str]:
-    """All files in the current folder but those of the case, SQLite's own and those of the sound study."""
+    """All files in the current folder but those of the case and SQLite's own."""
     found = set()
-    for folder, _, files in os.walk("."):
-        if folder.split(os.sep)[1:2] not in ([FOLDER], ["cache"], ["images"]):
-            found |= {os.path.join(folder, name) for name in files if not name.endswith(("-wal", "-shm", ".lock"))}  # noqa: PTH118
+    for folder, inner, files in os.walk("."):
+        if folder == ".":
+            inner[:] = [name for name in inner if name not in (FOLDER, "cache", "images")]
+        found |= {str(Path(folder, name)) for name in files if not name.endswith(("-wal", "-shm", ".lock"))}
     return found

@@ -14,32 +14,15 @@ from ..latency.networks import Network, random_mobile
 from .damage import damaged_bytes
 
 Model = onnx.ModelProto
-WORDS = (
-    "",
-    "..",
-    "/etc/passwd",
-    "../../etc/passwd",
-    "a" * 5_000,
-    "é",
-    "Conv",
-    "If",
-    "Loop",
-    "my.own",
-    "\x1b[31m",
-    "[/]",
+WORDS = ("", "..", "/etc/passwd", "../../etc/passwd", "a" * 5_000, "é", "Conv", "If", "my.own", "\x1b[31m", "[/]")
+OPERATORS = (
+    *("Conv", "If", "Loop", "Scan", "Gemm", "MatMul", "Reshape", "QLinearConv", "Resize", "Concat", "Transpose"),
+    *("ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Split", "Gather", "Shape", "Einsum", "TopK", "Nope"),
+    *("MaxPool", "AveragePool", "GlobalAveragePool", "Softmax", "Add", "Where", "ReduceMean", "BatchNormalization"),
 )
 NUMBERS = (0, -1, 1, 2, 7, 2**20, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, -(2**63))
-LOCATIONS = (
-    "/etc/passwd",
-    "../outside.bin",
-    "missing.bin",
-    "weights.bin",
-    ".",
-    "",
-    "a\0b",
-    "weights.bin/../../x",
-    "/dev/zero",
-)
+ELSEWHERE = ("/etc/passwd", "../outside.bin", "/dev/zero", "weights.bin/../../x")
+LOCATIONS = (*ELSEWHERE, "missing.bin", "weights.bin", ".", "", "a\0b")
 
 
 def int8_network() -> Model:
@@ -96,10 +79,11 @@ def damaged_model(draw: DrawFn, sound: Model) -> bytes:
     if kind == 0:
         return deep(draw(st.sampled_from((20, 34, 1_000, 20_000))))
     if kind < 5:
-        return draw(damaged_bytes(model.SerializeToString()))
+        content: bytes = draw(damaged_bytes(model.SerializeToString()))
+        return content
     for _ in range(draw(st.integers(1, 3))):
         draw(st.sampled_from(CHANGES))(draw, model)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def deep(levels: int) -> bytes:
@@ -122,7 +106,10 @@ def _varint(number: int) -> bytes:
 
 
 def _node(draw: DrawFn, model: Model) -> onnx.NodeProto:
-    return draw(st.sampled_from(list(model.graph.node))) if model.graph.node else model.graph.node.add()
+    chosen: onnx.NodeProto = (
+        draw(st.sampled_from(list(model.graph.node))) if model.graph.node else model.graph.node.add()
+    )
+    return chosen
 
 
 def _weight(draw: DrawFn, model: Model) -> TensorProto:
@@ -138,37 +125,12 @@ def _number(draw: DrawFn) -> int:
 
 
 def domain(draw: DrawFn, model: Model) -> None:
-    _node(draw, model).domain = draw(
-        st.sampled_from(("my.own", "com.microsoft", "ai.onnx.ml", "ai.onnx.training", "\0"))
-    )
+    others = ("my.own", "com.microsoft", "ai.onnx.ml", "ai.onnx.training", "\0")
+    _node(draw, model).domain = draw(st.sampled_from(others))
 
 
 def operator(draw: DrawFn, model: Model) -> None:
-    others = ("Conv", "If", "Loop", "Scan", "Gemm", "MatMul", "Reshape", "QLinearConv", "Resize", "Concat", "Transpose")
-    shaping = (
-        "ConstantOfShape",
-        "Expand",
-        "Tile",
-        "Range",
-        "Pad",
-        "Split",
-        "Gather",
-        "Shape",
-        "Einsum",
-        "TopK",
-        "Nope",
-    )
-    pooling = (
-        "MaxPool",
-        "AveragePool",
-        "GlobalAveragePool",
-        "Softmax",
-        "Add",
-        "Where",
-        "ReduceMean",
-        "BatchNormalization",
-    )
-    _node(draw, model).op_type = draw(st.sampled_from(others + shaping + pooling))
+    _node(draw, model).op_type = draw(st.sampled_from(OPERATORS))
 
 
 def ends(draw: DrawFn, model: Model) -> None:
@@ -213,7 +175,7 @@ def attribute(draw: DrawFn, model: Model) -> None:
             else:
                 chosen.i = _number(draw)
         case "type":
-            chosen.type = draw(st.sampled_from(list(onnx.AttributeProto.AttributeType.values())))  # type: ignore[attr-defined]
+            chosen.type = draw(st.sampled_from(list(onnx.AttributeProto.AttributeType.values())))
         case _:
             del chosen.ints[:]
 
@@ -301,9 +263,8 @@ def graph(draw: DrawFn, model: Model) -> None:
         case _:
             inner = onnx.GraphProto.FromString(model.graph.SerializeToString())
             for depth in range(draw(st.sampled_from((1, 3, 20)))):
-                node = helper.make_node(
-                    "If", ["input"], [f"nested{depth}"], then_branch=inner, else_branch=onnx.GraphProto()
-                )
+                branches = {"then_branch": inner, "else_branch": onnx.GraphProto()}
+                node = helper.make_node("If", ["input"], [f"nested{depth}"], **branches)
                 inner = helper.make_graph([node], "nested", [], [])
             model.graph.node.extend(inner.node)
 
