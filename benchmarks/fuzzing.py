@@ -23,6 +23,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -105,46 +106,53 @@ class Worker:
             self._process = None
 
 
-def fuzz(kind: str, cases: int, first_seed: int, worker: Worker) -> tuple[Counter[str], dict[str, Case], float]:
-    """The verdicts of so many cases of one kind, the least input of each fault, and the longest refusal in seconds."""
-    verdicts: Counter[str] = Counter()
-    least: dict[str, Case] = {}
-    slowest = 0.0
-    for round_ in range(ROUNDS):
-        left = cases - verdicts.total()
-        if left <= 0:
-            break
-        new: str | None = None
-        least_now: dict[str, Case] = {}
+@dataclass
+class Tally:
+    """The verdicts of the cases of one kind, the least input of each fault, and the longest refusal."""
 
-        @seed(first_seed * ROUNDS + round_)
-        @settings(
-            max_examples=left,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-            report_multiple_bugs=False,
-        )
-        @given(case=KINDS[kind])
-        def each(case: Case, known: frozenset[str] = frozenset(least), now: dict[str, Case] = least_now) -> None:
-            nonlocal new, slowest
-            outcome = worker.enter(case)
-            if new is None:  # else hypothesis looks for a smaller case of the fault
-                verdicts[outcome.verdict] += 1
-                if outcome.status == 2:
-                    slowest = max(slowest, outcome.seconds)
-            if outcome.fault and outcome.fault not in known and new in (None, outcome.fault):
-                new = outcome.fault
-                now[outcome.fault] = case
-                raise Fault(outcome.fault)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    least: dict[str, Case] = field(default_factory=dict)
+    slowest_s: float = 0.0
 
-        try:
-            each()
-        except (Fault, Flaky):  # some faults come once: the case is told all the same
-            least |= least_now
-            log(f"{kind}: {new}")
-    return verdicts, least, slowest
+
+def fuzz(kind: str, cases: int, first_seed: int, worker: Worker) -> Tally:
+    """Bring in so many cases of one kind."""
+    tally = Tally()
+    for number in range(ROUNDS):
+        if (left := cases - tally.verdicts.total()) > 0:
+            _round(kind, left, first_seed * ROUNDS + number, worker, tally)
+    return tally
+
+
+def _round(kind: str, cases: int, first_seed: int, worker: Worker, tally: Tally) -> None:
+    """Cases up to the first fault that is new, and then smaller ones of it."""
+    found: dict[str, Case] = {}
+
+    @seed(first_seed)
+    @settings(
+        max_examples=cases,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+    )
+    @given(case=KINDS[kind])
+    def each(case: Case) -> None:
+        outcome = worker.enter(case)
+        if not found:
+            tally.verdicts[outcome.verdict] += 1
+            if outcome.status == 2:
+                tally.slowest_s = max(tally.slowest_s, outcome.seconds)
+        if outcome.fault and outcome.fault not in tally.least and (not found or outcome.fault in found):
+            found[outcome.fault] = case
+            raise Fault(outcome.fault)
+
+    try:
+        each()
+    except (Fault, Flaky):  # what comes up once is told all the same
+        tally.least |= found
+        log(f"{kind}: {', '.join(found)}")
 
 
 def keep(folder: Path, kind: str, fault: str, case: Case) -> str:
@@ -168,17 +176,17 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         for place, kind in enumerate(kinds):
             cases = arguments.cases // len(kinds) + (place < arguments.cases % len(kinds))
             began = time.monotonic()
-            verdicts, least, slowest = fuzz(kind, cases, arguments.seed, worker)
+            tally = fuzz(kind, cases, arguments.seed, worker)
             found[kind] = {
-                "cases": verdicts.total(),
-                REFUSED: verdicts[REFUSED],
-                ACCEPTED: verdicts[ACCEPTED],
-                "slowest_refusal_s": round(slowest, 2),
+                "cases": tally.verdicts.total(),
+                REFUSED: tally.verdicts[REFUSED],
+                ACCEPTED: tally.verdicts[ACCEPTED],
+                "slowest_refusal_s": round(tally.slowest_s, 2),
                 "seconds": round(time.monotonic() - began, 1),
             }
             log(f"{kind}: {found[kind]}")
-            for fault, case in least.items():
-                times = verdicts[fault]
+            for fault, case in tally.least.items():
+                times = tally.verdicts[fault]
                 faults.append({"kind": kind, "fault": fault, "times": times, "case": keep(folder, kind, fault, case)})
     finally:
         worker.close()
