@@ -174,7 +174,7 @@ class Campaign:
                 wall, cpu = self._clients[process].visit(ids[process], REFERENCES_MS[name])
             except AgentRefusal as error:
                 raise MeasurementError(
-                    f"the device no longer runs a reference network: {error}; measure again"
+                    f"the device no longer runs the {name} reference network: {error}; measure again"
                 ) from None
             times[name] = statistics.median(cpu if self._use_cpu_time else wall)
         self._looks.append(look := _Look(process, times))

@@ -30,7 +30,7 @@ ODD: tuple[Any, ...] = (
     *({"a.b": {"c.d": 1}}, list(range(50)), {str(i): i for i in range(500)}),
 )
 BYTES = (b"\0", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf")
-INSERTED = (*BYTES, b"{", b"]" * 3, b"[" * 3_000, b'"', b"\\u0000", b"1e999", b"-")
+INSERTED = (*BYTES, b"{", b"]" * 3, b"[" * 3_000, b'"', b"\\u0000", b"1e999", b"-", b"9" * 5_000, b"a." * 20_000)
 anything = st.one_of(st.sampled_from(ODD).map(copy.deepcopy), st.integers(), st.floats(), st.text(max_size=20))
 
 

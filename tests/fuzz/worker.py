@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import warnings
 from dataclasses import asdict
 
 from .cases import Case
@@ -18,7 +17,6 @@ from .doors import Doors
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what native code prints
-    warnings.simplefilter("ignore")
     doors = Doors()
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
