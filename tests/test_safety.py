@@ -139,5 +139,5 @@ def test_weights_that_would_run_code_are_refused(content: str, tmp_path: Path) -
     with pytest.raises(BadWeights) as caught:
         read_weights(path)
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="no state dict, which torch.load"):
+    with pytest.raises(UserError, match=r"no state dict, which torch\.load"):
         _read_state_dict(ModelReference.parse(f"torchvision:resnet18:{path}"))
