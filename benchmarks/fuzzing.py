@@ -17,11 +17,13 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,7 +159,7 @@ def _round(kind: str, cases: int, first_seed: int, worker: Worker, tally: Tally)
 
 def keep(folder: Path, kind: str, fault: str, case: Case) -> str:
     """Write the least input of a fault; where it is."""
-    place = folder / "faults" / f"{kind} {abs(hash(fault)) % 10**6:06d}".replace(" ", "_")
+    place = folder / "faults" / f"{kind} {zlib.crc32(fault.encode()):08x}".replace(" ", "_")
     place.mkdir(parents=True, exist_ok=True)
     for name, content in case.files.items():
         (place / name).write_bytes(content)
@@ -211,6 +213,8 @@ def main() -> None:
     warnings.simplefilter("ignore", HypothesisWarning)
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="fuzzing_"))
     result = run(arguments, folder)
+    if not (result["faults"] or arguments.folder):
+        shutil.rmtree(folder)
     print(json.dumps(result))
     sys.exit(1 if result["faults"] else 0)
 
