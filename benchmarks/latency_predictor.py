@@ -39,8 +39,9 @@ from nas_edge.engine.calibration import any_candidates, calibrated
 from nas_edge.engine.candidates import CALIBRATION_SEED, RandomCandidates, noise_images, with_probes
 from nas_edge.engine.progress import Progress
 from nas_edge.errors import InvalidCandidate
-from nas_edge.latency.graph import kernels_of, load_graph, total_macs
+from nas_edge.latency.graph import kernels_of, total_macs
 from nas_edge.latency.profile import Profile
+from nas_edge.onnx_files import read_onnx
 from nas_edge.plugins import load_plugins
 from nas_edge.records import Prediction
 
@@ -164,7 +165,7 @@ def _profile_figures(
     families = write_families(root / "families") if of_any_size else []
     both = [*paths, *families]
     measured, again = (_measure(training, both, arguments.seconds) for _ in range(2))
-    models = [load_graph(path) for path in both]
+    models = [read_onnx(path) for path in both]
     predictions, predict_ms = _predict(profile, models)
     if arguments.keep:
         kept = {"seen": seen, "paths": both, "measured": measured, "again": again, "profile": profile.to_json()}

@@ -38,6 +38,8 @@ HEADER_LIMIT = 1 << 20
 MODEL_LIMIT = 512 << 20
 MAX_RUN_S = 30.0
 MAX_IDLE_S = 900.0
+MAX_REASON = 2000  # characters
+REFUSED = 2  # the exit status after something that the other side has to mend
 HUNG = 4  # so many times the limit of a run, and the agent ends
 MIN_RUNS = 3
 MAX_RUNS = 2000  # a visit's reply stays far below the header limit
@@ -76,7 +78,7 @@ def parse_header(raw: bytes) -> dict[str, Any]:
     """The header of a frame; raises `ProtocolError` where it is no JSON object."""
     try:
         header = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError(f"the header is not JSON: {error}") from None
     if not isinstance(header, dict):
         raise ProtocolError("the header is not a JSON object")
@@ -179,10 +181,16 @@ def limit_memory(megabytes: int) -> None:
 
 def reason(error: BaseException) -> str:
     """An exception in one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error)[:MAX_REASON].split()) or type(error).__name__
     if isinstance(error, MemoryError) or "Failed to allocate memory" in text or "bad_alloc" in text:
         return f"it needs more memory than the agent may have (max_memory_mb): {text}"
     return text
+
+
+def shown(value: Any) -> str:
+    """A value of a request, for a message."""
+    text = repr(value)
+    return text if len(text) <= MAX_REASON else text[:MAX_REASON] + " ..."
 
 
 class Agent:
@@ -331,7 +339,7 @@ class Agent:
             if command == "load":
                 return {"ok": True, **self.load(payload, float(header.get("profile_ms", 0)))}
             if command in ("visit", "unload") and header.get("id") not in self._models:
-                return {"ok": False, "error": f"no model has the id {header.get('id')!r}"}
+                return {"ok": False, "error": f"no model has the id {shown(header.get('id'))}"}
             if command == "visit":
                 return {"ok": True, **self.visit(header["id"], float(header["duration_ms"]))}
             if command == "unload":
@@ -339,7 +347,7 @@ class Agent:
                 return {"ok": True}
         except Exception as error:
             return {"ok": False, "error": reason(error)}
-        return {"ok": False, "error": f"unknown command {command!r}"}
+        return {"ok": False, "error": f"unknown command {shown(command)}"}
 
 
 def _inputs(session: Any) -> dict[str, Any]:
@@ -421,7 +429,7 @@ def _warm_up(session: Any, inputs: dict[str, Any]) -> int:
 
 
 def serve(agent: Agent, requests: IO[bytes], replies: IO[bytes], limit: int = MODEL_LIMIT) -> int:
-    """Answer until `quit` or the end of the stream; after a broken frame say so and stop, with status 1."""
+    """Answer until `quit` or the end of the stream; after a broken frame say so and stop, with status 2."""
     while True:
         try:
             faulthandler.dump_traceback_later(MAX_IDLE_S, exit=True)
@@ -431,7 +439,12 @@ def serve(agent: Agent, requests: IO[bytes], replies: IO[bytes], limit: int = MO
         if frame is None or frame[0].get("command") == "quit":
             return 0
         faulthandler.dump_traceback_later(HUNG * agent.max_run_s, exit=True)
-        replies.write(pack(agent.answer(*frame)))
+        answer = agent.answer(*frame)
+        try:
+            reply = pack(answer)
+        except ProtocolError as error:
+            reply = pack({"ok": False, "error": f"the reply is too long: {reason(error)}"})
+        replies.write(reply)
         replies.flush()
 
 
@@ -439,7 +452,7 @@ def refuse(replies: IO[bytes], why: str, **more: Any) -> int:
     """Say why this agent ends; its exit status."""
     replies.write(pack({"ok": False, "error": why, **more}))
     replies.flush()
-    return 1
+    return REFUSED
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +11,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nas_edge.errors import UserError, unknown_name
+from nas_edge.files import Malformed, parse_json, read_toml
 from nas_edge.goals import Goals
 from nas_edge.until import Until
 
-MAX_FILE_BYTES = 1_000_000
 DEFAULT_EPOCHS = 4
 DEFAULT_MOST_SAMPLES = 6_000  # they rank candidates well enough; those worth it are trained for longer at the end
 BATCH, LEAST_STEPS = 64, 300
@@ -209,7 +207,7 @@ class StudyConfig(BaseModel):
     def name(self) -> str:
         """The study's name; by default that of its data set, after that of the model to compress."""
         model = f"{self.model.split(':')[1]}-" if self.model and ":" in self.model else ""
-        return self.study or re.sub(r"[^A-Za-z0-9._-]+", "-", model + self.data.split(":")[0]).strip("-") or "study"
+        return self.study or re.sub(r"[^A-Za-z0-9._-]+", "-", model + self.data.split(":")[0]).strip("-._") or "study"
 
     @property
     def folder(self) -> Path:
@@ -271,13 +269,11 @@ def parse_config(values: Mapping[str, Any], origin: str | None = None) -> StudyC
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        if file.stat().st_size > MAX_FILE_BYTES:
-            raise UserError(f"study file {file} is larger than {MAX_FILE_BYTES:,} bytes; is it really one?")
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        return read_toml(file)
+    except OSError as error:
         raise UserError(f"study file {file} cannot be read: {error}") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UserError(f"study file {file} is not TOML: {error}") from None
+    except Malformed as error:
+        raise UserError(f"study file {file} {error}") from None
 
 
 def _describe(error: ValidationError, origin: str | None) -> str:
@@ -316,8 +312,8 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=str)
-    except ValueError:
+        return parse_json(text)
+    except Malformed:
         pass
     return [_value(part.strip()) for part in text.split(",")] if "," in text else text
 

@@ -1,7 +1,7 @@
 """The errors of nas_edge, worded for the person who reads them.
 
-A message says what was wrong, with its value, and what to do about it. The command line turns a `UserError` into
-one line and exit status 2; any other error is our fault and exits with 1.
+A message says what was wrong, with its value, and what to do about it. The command line turns a `UserError` or a
+`MeasurementError` into one line and exit status 2; any other error is our fault and exits with 1.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ class ExportError(NasEdgeError):
 
 
 class MeasurementError(NasEdgeError):
-    """A latency could not be measured on the target."""
+    """A latency could not be measured on the target: its device, or the way there, is to be mended.
+
+    No `UserError`, for a search goes on without the measurement.
+    """
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib
-import pickle
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from nas_edge.contracts import ImageData
 from nas_edge.data.preprocess import Preprocess
 from nas_edge.data.vision import import_torchvision
 from nas_edge.errors import UserError, unknown_name
+from nas_edge.train.weights import BadWeights, read_weights
 
 TORCHVISION = "torchvision"
 FORMS = "torchvision:NAME, torchvision:NAME:WEIGHTS.pt or module:function"
@@ -192,12 +191,10 @@ def _read_state_dict(reference: ModelReference) -> Mapping[str, Tensor]:
     if path is None or not path.is_file():
         raise reference.refuse(f"has no file of weights {str(path)!r}", "give the path of a state dict")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles that are none of torch's: what they hold is said below
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        state = read_weights(path)
+    except BadWeights as error:
         raise reference.refuse(
-            f"has weights that are no state dict, which torch.load(weights_only=True) reads: {_said(error)}", save
+            f"has weights that are no state dict, which torch.load(weights_only=True) reads: {error}", save
         ) from None
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()) or not state:
         raise reference.refuse(f"has weights that are {_kind(state)}, no state dict of names and tensors", save)

@@ -157,7 +157,7 @@ def test_what_is_not_onnx_is_refused_and_the_agent_lives_on(process: subprocess.
 def test_a_broken_frame_is_named_and_ends_the_agent(process: subprocess.Popen[bytes], raw: bytes, reason: str) -> None:
     reply = send(process, raw)
     assert reply is not None and not reply["ok"] and reason in reply["error"]
-    assert process.wait(timeout=10) == 1
+    assert process.wait(timeout=10) == agent.REFUSED
 
 
 @pytest.mark.parametrize("raw", [b"\0\0", struct.pack(">I", 100) + b"{", agent.pack({"bytes": 10})])
@@ -167,21 +167,21 @@ def test_a_truncated_frame_ends_the_agent(process: subprocess.Popen[bytes], raw:
     process.stdin.close()
     frame = agent.read_frame(process.stdout)
     assert frame is not None and "ended" in frame[0]["error"]
-    assert process.wait(timeout=10) == 1
+    assert process.wait(timeout=10) == agent.REFUSED
 
 
 def test_an_unknown_provider_is_refused_by_name() -> None:
     command = [sys.executable, "-m", "nas_edge.agent", "--provider", "NoSuchProvider"]
     done = subprocess.run(command, input=b"", capture_output=True, timeout=60, check=False)
     frame = agent.read_frame(io.BytesIO(done.stdout))
-    assert done.returncode == 1 and frame is not None
+    assert done.returncode == agent.REFUSED and frame is not None
     assert "does not offer NoSuchProvider" in frame[0]["error"] and "CPUExecutionProvider" in frame[0]["error"]
 
 
 def test_what_the_device_lacks_is_named() -> None:
     done = subprocess.run([sys.executable, "-I", "-S", AGENT[-1]], input=b"", capture_output=True, timeout=60)
     frame = agent.read_frame(io.BytesIO(done.stdout))
-    assert done.returncode == 1 and frame is not None
+    assert done.returncode == agent.REFUSED and frame is not None
     assert frame[0]["missing"] == ["numpy", "onnxruntime"] and "lacks numpy and onnxruntime" in frame[0]["error"]
 
 
@@ -239,7 +239,7 @@ def test_a_payload_above_the_memory_limit_ends_the_agent_with_a_reason() -> None
             process.stdin.write(agent.pack({"command": "load"}, b"x" * (400 << 20)))
         frame = agent.read_frame(process.stdout)
         assert frame is not None and "needs more memory than the agent may have" in frame[0]["error"]
-        assert process.wait(timeout=20) == 1
+        assert process.wait(timeout=20) == agent.REFUSED
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
 

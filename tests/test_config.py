@@ -127,7 +127,7 @@ def test_a_wrong_value_is_named_with_what_would_do(values: dict[str, Any], messa
         ("trails = 3", "study.toml: unknown key 'trails'; did you mean 'trials'?"),
         ("train = 3", "study.toml: train is 3: "),
         ("trials = ", "study.toml is not TOML: "),
-        ("\udcff", "study.toml cannot be read: "),
+        ("\udcff", "study.toml is not UTF-8: invalid start byte at byte 0"),
     ],
 )
 def test_a_wrong_file_is_named(text: str, message: str, tmp_path: Path) -> None:

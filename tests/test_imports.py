@@ -16,10 +16,10 @@ ROOT = Path(__file__).parents[1]
 # A module imports from its own layer and from those before it. A package's name stands for all in it; the longest
 # name that fits decides. Imports under TYPE_CHECKING count: they bind two modules together as well.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "spec", "records"),
+    ("errors", "files", "spec", "records"),
     ("contracts", "hookspecs"),
     ("plugins", "config", "goals", "until"),
-    ("data", "train", "export", "latency", "targets", "agent"),
+    ("data", "train", "export", "latency", "targets", "agent", "onnx_files"),
     ("estimate", "figures", "gate", "steps", "making", "pipeline", "models", "evaluate"),
     ("samplers",),
     ("store", "engine"),

@@ -31,8 +31,8 @@ from nas_edge import (
     pipeline,
 )
 from nas_edge.config import TrainConfig
-from nas_edge.latency.graph import load_graph
 from nas_edge.making import TRAINING
+from nas_edge.onnx_files import read_onnx
 from nas_edge.pipeline import build_model, produce, shares
 from nas_edge.plugins import Registry
 from nas_edge.steps import ActiveStep, active_steps, order_techniques
@@ -154,7 +154,7 @@ def test_stages_thread_the_model_through_the_techniques(context: Context) -> Non
     assert seen == [("a", "structure", 0.25), ("a", "finalize", 0.25), ("a", "graph", 0.25), ("b", "graph", 0.25)]
     assert len(candidate.model) == 4
     assert candidate.onnx_path == context.work_dir / "model.onnx"
-    graph = load_graph(candidate.onnx_path)
+    graph = read_onnx(candidate.onnx_path)
     assert graph.doc_string == "ab" and graph == candidate.graph
     acted = [s for s in candidate.steps if s.technique != TRAINING]
     assert [(s.technique, s.stage, s.notes) for s in acted] == [(t, s, (f"{t} at {s}",)) for t, s, _ in seen]

@@ -14,8 +14,9 @@ from onnx import helper
 from sklearn.ensemble import GradientBoostingRegressor
 
 from nas_edge.errors import ModelError, NasEdgeError
-from nas_edge.latency.graph import Work, kernels_of, load_graph
+from nas_edge.latency.graph import Work, kernels_of
 from nas_edge.latency.shapes import TypedShape, infer_shapes
+from nas_edge.onnx_files import read_onnx
 from nas_edge.targets.local import LocalTarget
 
 Predict = Callable[[Sequence[Path], Sequence[Work]], list[float]]
@@ -26,7 +27,7 @@ FREE = ("Constant", "Identity", "Dropout", "Reshape", "Flatten")
 
 def simple_predictors(seen: Sequence[tuple[Path, float]], budget_s: float, threads: int) -> dict[str, Predict]:
     """The ways by name. `seen` are the calibration's networks and their latencies in ms."""
-    works = [kernels_of(load_graph(path)) for path, _ in seen]
+    works = [kernels_of(read_onnx(path)) for path, _ in seen]
     measured = np.array([ms for _, ms in seen])
     return {
         "proportional_to_macs": _by_macs(works, measured),
@@ -76,7 +77,7 @@ def _by_operators(paths: Sequence[Path], budget_s: float, threads: int) -> Predi
         for path in paths:
             if time.monotonic() > end - SECONDS_AN_OPERATOR * (len(order) + 20) * 3:
                 break
-            model = load_graph(path)
+            model = read_onnx(path)
             types = infer_shapes(model, 1)
             for node in model.graph.node:
                 key = _key(node, types)
@@ -96,7 +97,7 @@ def _by_operators(paths: Sequence[Path], budget_s: float, threads: int) -> Predi
             table.setdefault(op, []).append((size, ms))
 
     def one(path: Path) -> float:
-        model = load_graph(path)
+        model = read_onnx(path)
         types = infer_shapes(model, 1)
         return sum(_nearest(table, node, types) for node in model.graph.node if _key(node, types) is not None)
 

@@ -12,12 +12,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from nas_edge.errors import NasEdgeError, UserError
+from nas_edge.errors import MeasurementError, NasEdgeError, UserError
 
 DONE, OUR_FAULT, USERS_MISTAKE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 # How long torch's threads wait for each other by spinning (OpenMP's GOMP_SPINCOUNT, read when torch loads). The
 # default, some 10 ms, makes training many times slower as soon as another process wants one of the cores.
 SPIN_COUNT = "10000"
+LONGEST, LONGEST_END = 1500, 400  # characters of a message
 REMEDIES = {
     errno.ENOSPC: "free some space there or choose another folder",
     errno.EDQUOT: "free some of your quota there or choose another folder",
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(end.__context__, BrokenPipeError):  # rich ends the program so
             return PIPE_CLOSED
         raise
-    except UserError as error:
+    except (UserError, MeasurementError) as error:
         return _say(USERS_MISTAKE, f"error: {error}")
     except NasEdgeError as error:
         return _say(OUR_FAULT, f"error: {error}")
@@ -66,8 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _say(status: int, text: str) -> int:
     with contextlib.suppress(OSError):
-        print(" ".join(text.split()), file=sys.stderr, flush=True)
+        print(_one_line(text), file=sys.stderr, flush=True)
     return status
+
+
+def _one_line(text: str) -> str:
+    """A message as a terminal may show it: names from outside can be long, and hold what moves its cursor."""
+    text = " ".join(text.split())
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST - LONGEST_END]} ... {text[-LONGEST_END:]}"  # where the remedy is
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _our_fault(error: BaseException) -> int:

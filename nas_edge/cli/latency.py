@@ -32,8 +32,10 @@ def measure(
 ) -> None:
     """Measure a model's latency on a target, at batch 1: in fresh processes, on random images."""
     from nas_edge.cli.output import emit, facts
+    from nas_edge.onnx_files import in_one_file
 
-    result = _target(target, threads).measure(_model_file(model), seconds)
+    with in_one_file(_model_file(model)) as file:
+        result = _target(target, threads).measure(file, seconds)
     payload = {"model": str(model), **asdict(result)}
     emit(payload, as_json, lambda: facts(_measured(result)))
 
@@ -46,11 +48,11 @@ def predict(
 ) -> None:
     """Predict models' latency on a calibrated target, without running them."""
     from nas_edge.cli.output import emit
-    from nas_edge.latency.graph import load_graph
+    from nas_edge.onnx_files import read_onnx
 
     paths = _model_files(models)
     profile = _profile(target, threads)
-    predictions = [profile.predict(load_graph(path)) for path in paths]
+    predictions = [profile.predict(read_onnx(path)) for path in paths]
     rows = [{"path": str(path), **asdict(p)} for path, p in zip(paths, predictions, strict=True)]
     several = len(models) > 1 or models[0].is_dir()
     payload: dict[str, Any] = {"target": profile.target, "error": asdict(profile.error)}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial
+from pydantic import TypeAdapter, ValidationError
 
 from nas_edge.contracts import Context
 from nas_edge.engine.audit import TrialModel, conclude, draw_sample, last_audited, measure_missing
@@ -20,18 +21,41 @@ from nas_edge.engine.supervised import in_hand, lost_of
 from nas_edge.errors import StorageError, UserError
 from nas_edge.evaluate import evaluate
 from nas_edge.export import accuracy, sha256_of
+from nas_edge.files import Malformed, read_json
 from nas_edge.records import Evaluation
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.study import StoredStudy
 
+SPEC, EVALUATION = TypeAdapter(CandidateSpec), TypeAdapter(Evaluation)
+
 
 def read_recipe(stored: StoredStudy, trial: FrozenTrial, *, final: bool) -> tuple[CandidateSpec, Evaluation]:
-    """The spec and the evaluation that a trial's artifacts hold."""
+    """The spec and the evaluation that a trial's artifacts hold. Raises `StorageError` where they are damaged."""
     with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
         path = Path(folder) / RECIPE_FILE
         _fetch(stored, trial, RECIPE_FILE, path, final=final)
-        value = json.loads(path.read_text())
-    return CandidateSpec.from_json(value["spec"]), Evaluation.from_json(value["evaluation"])
+        try:
+            return parse_recipe(read_json(path))
+        except Malformed as error:
+            raise StorageError(
+                f"the recipe of trial {trial.number} in {stored.where} {error}; bring the file back, or start another "
+                "study with --study NAME"
+            ) from None
+
+
+def parse_recipe(value: Any) -> tuple[CandidateSpec, Evaluation]:
+    """What `recipe_text` wrote. Raises `Malformed` saying what it lacks or holds."""
+    try:
+        spec, evaluation = CandidateSpec.from_json(value["spec"]), Evaluation.from_json(value["evaluation"])
+        return SPEC.validate_python(asdict(spec)), EVALUATION.validate_python(asdict(evaluation))
+    except KeyError as error:
+        raise Malformed(f"is no recipe: it lacks {error}") from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = ".".join(map(str, fault["loc"]))
+        raise Malformed(f"is no recipe: {name} is {str(fault['input'])[:80]!r}: {fault['msg']}") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise Malformed(f"is no recipe: {error}") from None
 
 
 def finish(

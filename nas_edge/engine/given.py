@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import pickle
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ from nas_edge.making import PARITY_IMAGES
 from nas_edge.models import ModelReference, bare_model, load_model
 from nas_edge.plugins import Registry
 from nas_edge.store.study import StoredStudy, stored_techniques
+from nas_edge.train.weights import BadWeights, read_weights
 
 if TYPE_CHECKING:
     from nas_edge.engine.session import Session
@@ -132,7 +132,7 @@ def _ready(session: Session, space: GivenModel, progress: Progress) -> nn.Module
 def load_stored(model: nn.Module, path: Path, what: str) -> nn.Module:
     """The network with the state dict that a study holds. Raises `StudyMismatch` where they do not fit."""
     with stored_weights(what):
-        model.load_state_dict(torch.load(path, weights_only=True))
+        model.load_state_dict(read_weights(path))
     return model
 
 
@@ -141,7 +141,7 @@ def stored_weights(what: str) -> Iterator[None]:
     """Raises `StudyMismatch` where weights that a study holds cannot be read or used."""
     try:
         yield
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+    except (BadWeights, RuntimeError, TypeError, AttributeError) as error:
         raise StudyMismatch(
             f"the study's stored {what} cannot be loaded: {str(error)[:200]}; start another study with --study NAME"
         ) from None

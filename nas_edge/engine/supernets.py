@@ -22,6 +22,7 @@ from nas_edge.pipeline import build_model
 from nas_edge.spec import ArchSpec
 from nas_edge.store.study import StoredStudy
 from nas_edge.train.supernet import SharedWeights, SupernetTrainer
+from nas_edge.train.weights import read_weights
 
 if TYPE_CHECKING:
     from nas_edge.engine.session import Session
@@ -76,7 +77,7 @@ def _stored(supernet: Supernet, networks: Networks, stored: StoredStudy) -> Shar
         if not stored.download(SUPERNET_FILE, stored.study, path):
             return None
         with stored_weights("supernet"):
-            return SharedWeights(supernet, torch.load(path, weights_only=True), networks.prefix)
+            return SharedWeights(supernet, read_weights(path), networks.prefix)
 
 
 def _trained(supernet: Supernet, networks: Networks, stored: StoredStudy, progress: Progress) -> SharedWeights:

@@ -6,21 +6,20 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import onnx
 
 from nas_edge.contracts import Target
 from nas_edge.errors import InvalidCandidate, MeasurementError
-from nas_edge.latency.graph import Work, kernels_of, load_graph
+from nas_edge.latency.graph import Work, kernels_of
 from nas_edge.latency.matching import NodeTime, matched
 from nas_edge.latency.model import LatencyModel
 from nas_edge.latency.nodes import Observation
 from nas_edge.latency.profile import Profile
 from nas_edge.targets.campaign import Campaign
 
-if TYPE_CHECKING:
-    import onnx
-
-Sample = Callable[[int], "onnx.ModelProto | Path"]
+Sample = Callable[[int], onnx.ModelProto | Path]
 Progress = Callable[[int, float, "float | None"], None]
 Add = Callable[[Path], Sequence[Any]]  # hands a network over, and says what the profiler saw of its nodes
 MAKING_SHARE = 0.45
@@ -99,7 +98,7 @@ class _Calibration:
                 failure = error
                 continue
             if isinstance(made, Path):
-                path, graph = made, load_graph(made)
+                path, graph = made, onnx.load(made)
             else:
                 path, graph = self.work_dir / f"network_{index:04d}.onnx", made
                 path.write_bytes(made.SerializeToString())

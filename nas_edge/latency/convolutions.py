@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+from nas_edge.errors import ModelError
 from nas_edge.latency.walk import BLOCK, BLOCKED, CHANNELS_LAST, PLAIN, Node, Walk
 
 SET = 4  # blocks of filters that one call of a blocked kernel computes
@@ -43,6 +44,11 @@ def convolution(walk: Walk, node: Node) -> None:
     weight = node.inputs[3 if node.op == "QLinearConv" else 1]
     filters, group_channels, *kernel = walk.shape(weight)
     batch, channels = walk.shape(image)[:2]
+    if channels % group_channels or filters % (channels // group_channels):
+        raise ModelError(
+            f"not a sound ONNX graph: {node.op} {node.name!r} takes {channels} channels in groups of {group_channels} "
+            f"to {filters} filters"
+        )
     sides = walk.shape(node.outputs[0])[2:]
     pixels, taps = batch * math.prod(sides), math.prod(kernel)
     kind = _kind(channels // group_channels, channels, filters, taps, pixels)
@@ -209,14 +215,15 @@ def _absorb_followers(walk: Walk, node: Node, layout: str) -> list[str]:
 def product(walk: Walk, node: Node) -> None:
     """Gemm and MatMul, float or int8: against weights, or of two computed matrices (`matmul`)."""
     data = [walk.source(node, name) for name in walk.data_inputs(node)]
+    left = walk.shape(walk.source(node, node.inputs[0]))
     tensors = [name for name in node.inputs if name in walk.types and len(walk.shape(name)) >= 2]
+    tensors = tensors or node.inputs[:2]  # vectors
     right = tensors[1] if len(tensors) > 1 else tensors[0]
     for value in data:
         walk.take(value, PLAIN)
-    left = walk.shape(walk.source(node, node.inputs[0]))
     depth = left[0] if node.op == "Gemm" and node.attribute("transA", 0) else left[-1]
     elements = walk.elements(node)
-    columns = walk.shape(node.outputs[0])[-1]
+    columns = (walk.shape(node.outputs[0]) or (1,))[-1]
     static = right in walk.constants
     if not static and not node.quantized:  # a product with a constant is part of it
         scale = walk.sole_consumer(node.ends[0])

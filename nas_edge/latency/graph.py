@@ -15,11 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from pathlib import Path
 
 import onnx
 
-from nas_edge.errors import ModelError
 from nas_edge.latency.operators import HANDLERS
 from nas_edge.latency.walk import KernelWork, Node, Walk
 
@@ -27,7 +25,7 @@ INT64_BYTES = 8
 # What these take beside their first input says how they work, and is no weight.
 FIRST_ALONE = frozenset(("QuantizeLinear", "DequantizeLinear", "Clip", "Resize", "Upsample", "Pad"))
 
-__all__ = ["KernelWork", "Work", "kernels_of", "load_graph", "parameter_count", "total_macs"]
+__all__ = ["KernelWork", "Work", "kernels_of", "parameter_count", "total_macs"]
 
 
 @dataclass(frozen=True)
@@ -56,19 +54,6 @@ def kernels_of(model: onnx.ModelProto, batch: int = 1) -> Work:
         except KeyError as error:
             walk.unsupported[f"{node.op} (no shape known for {error})"] = None
     return Work(tuple(walk.kernels), tuple(walk.unsupported))
-
-
-def load_graph(path: Path) -> onnx.ModelProto:
-    """The graph in an ONNX file, without weights that lie in files beside it. Raises `ModelError` with the path."""
-    try:
-        model = onnx.load_model(path, load_external_data=False)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); give the path of an ONNX file") from None
-    except Exception as error:  # protobuf's own, which it has several of
-        raise ModelError(f"{path}: not an ONNX model ({' '.join(str(error).split())})") from None
-    if not model.graph.node or not model.opset_import:
-        raise ModelError(f"{path}: not an ONNX model: it holds no graph")
-    return model
 
 
 def total_macs(model: onnx.ModelProto) -> int | None:

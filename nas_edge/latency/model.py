@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nas_edge.errors import UserError
 from nas_edge.latency.graph import Work
 from nas_edge.latency.walk import KernelWork
 
@@ -134,6 +135,11 @@ class LatencyModel:
         for kind, places in by_kind.items():
             if correction := self.shapes.get(kind):
                 logs = np.log2([kernels[i].dims for i in places])
+                if logs.shape[1] != correction.centres.shape[1]:
+                    raise UserError(
+                        f"the latency profile knows {kind} by {correction.centres.shape[1]} sizes, and it has "
+                        f"{logs.shape[1]}; calibrate again"
+                    )
                 shares[places], novelties[places] = correction.at(logs)
             known = self.prices.get(kind, {}).keys()
             for place in places:

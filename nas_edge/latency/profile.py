@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_edge.errors import StudyMismatch, UserError
+from nas_edge.files import Malformed, read_json
 from nas_edge.latency.fit import fit
 from nas_edge.latency.graph import Work, kernels_of
 from nas_edge.latency.heldout import HeldOutError
@@ -178,11 +179,11 @@ class Profile:
     def load(cls, path: Path) -> Profile:
         """Read a profile file. Raises `UserError` with its path where it is none."""
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = read_json(path)
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a profile") from None
-        except ValueError:
-            raise UserError(f"{path}: not JSON; `nas-edge calibrate -o profile.json` makes a profile") from None
+        except Malformed as error:
+            raise UserError(f"{path} {error}; `nas-edge calibrate -o profile.json` makes a profile") from None
         try:
             return cls.from_json(value)
         except UserError as error:

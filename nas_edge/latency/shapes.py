@@ -91,7 +91,7 @@ def infer_shapes(model: onnx.ModelProto, batch: int, nodes: Sequence[RawNode] | 
 
 def _inferred(skeleton: onnx.ModelProto) -> dict[str, TypedShape]:
     try:
-        inferred = shape_inference.infer_shapes(skeleton, data_prop=True)
+        inferred = shape_inference.infer_shapes(skeleton, strict_mode=True, data_prop=True)
     except (shape_inference.InferenceError, ValueError) as error:
         raise ModelError(f"not a sound ONNX graph: {' '.join(str(error).split())}") from None
     types = {}

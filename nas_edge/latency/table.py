@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import math
 import time
 from pathlib import Path
 
 from nas_edge.errors import UserError
+from nas_edge.files import Malformed, read_text
 from nas_edge.latency.calibrate import MIN_NETWORKS, Progress, without_a_model
-from nas_edge.latency.graph import Work, kernels_of, load_graph
+from nas_edge.latency.graph import Work, kernels_of
 from nas_edge.latency.profile import Profile
+from nas_edge.onnx_files import read_onnx
 
 COLUMNS = ("path", "latency_ms")
+MAX_BYTES = 10_000_000
 
 
 def read_table(file: Path) -> list[tuple[Path, float]]:
@@ -22,17 +26,17 @@ def read_table(file: Path) -> list[tuple[Path, float]]:
     Raises `UserError` with the row where something is not as it must be.
     """
     try:
-        with file.open(newline="", encoding="utf-8-sig") as opened:
-            rows = csv.DictReader(opened)
-            names = [name.strip() for name in rows.fieldnames or []]
-            if missing := [c for c in COLUMNS if c not in names]:
-                raise UserError(f"{file}: no column {missing[0]!r} in its first line ({', '.join(names) or 'empty'})")
-            rows.fieldnames = names
-            return [_row(file, number, row["path"], row["latency_ms"]) for number, row in enumerate(rows, start=2)]
+        rows = csv.DictReader(io.StringIO(read_text(file, MAX_BYTES), newline=""))
+        names = [name.strip() for name in rows.fieldnames or []]
+        if missing := [c for c in COLUMNS if c not in names]:
+            raise UserError(f"{file}: no column {missing[0]!r} in its first line ({', '.join(names) or 'empty'})")
+        rows.fieldnames = names
+        return [_row(file, number, row["path"], row["latency_ms"]) for number, row in enumerate(rows, start=2)]
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); give a CSV with path,latency_ms") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise UserError(f"{file}: not a CSV file in UTF-8; give one with the columns path,latency_ms") from None
+    except (Malformed, csv.Error) as error:
+        why = f" {error}" if isinstance(error, Malformed) else f" is not CSV: {error}"
+        raise UserError(f"{file}{why}; give a CSV with the columns path,latency_ms") from None
 
 
 def _row(file: Path, number: int, path: str | None, latency: str | None) -> tuple[Path, float]:
@@ -60,7 +64,7 @@ def from_table(file: Path, progress: Progress = lambda networks, seconds, error:
     unsupported: set[str] = set()
     start = time.monotonic()
     for done, (path, latency_ms) in enumerate(rows, start=1):
-        work = kernels_of(load_graph(path))
+        work = kernels_of(read_onnx(path))
         progress(done, time.monotonic() - start, None)
         unsupported.update(work.unsupported)
         if not work.unsupported:

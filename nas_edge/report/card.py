@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 from collections.abc import Mapping
@@ -82,12 +83,22 @@ def card(
         ("Techniques", techniques_of(spec, evaluation)),
     ]
     lines = [f"# {study['name']}, trial {study['trial']}", ""]
-    lines += ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows), ""]
+    lines += ["| | |", "| --- | --- |", *(f"| {name} | {_cell(value)} |" for name, value in rows), ""]
     lines += ["## Input and output", "", *_interface(data), ""]
     lines += ["## Where it was measured", "", *_device(measurement), ""]
     lines += ["## What each technique did", "", *_steps(evaluation), ""]
+    lines = [_text(line) for line in lines]  # names of classes, devices and steps come from outside
     lines += ["## Run it", "", "```python", *_script(data), "```", ""]
     return "\n".join(lines)
+
+
+def _text(line: str) -> str:
+    """One line of text, in which nothing is HTML."""
+    return html.escape(" ".join(line.splitlines()), quote=False)
+
+
+def _cell(value: str) -> str:
+    return value.replace("|", "\\|")
 
 
 def _measured(measurement: Measurement | None) -> str:

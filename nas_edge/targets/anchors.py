@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_edge.errors import UserError
+from nas_edge.files import read_json
 from nas_edge.targets.address import cache_folder, fingerprint_key
 from nas_edge.targets.references import CHANGED
 
@@ -42,7 +43,7 @@ def anchor_file(fingerprint: Mapping[str, Any]) -> Path:
 def load_anchor(path: Path) -> Anchor | None:
     """The anchor in a file, if there is one. Raises `UserError` where the file is damaged."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
         return Anchor({str(name): _time(ms) for name, ms in value["reference_ms"].items()}, str(value["made"]))
     except (FileNotFoundError, NotADirectoryError):
         return None

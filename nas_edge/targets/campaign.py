@@ -170,7 +170,12 @@ class Campaign:
     def _look(self, process: int) -> _Look:
         times = {}
         for name, ids in self._references.items():
-            wall, cpu = self._clients[process].visit(ids[process], REFERENCES_MS[name])
+            try:
+                wall, cpu = self._clients[process].visit(ids[process], REFERENCES_MS[name])
+            except AgentRefusal as error:
+                raise MeasurementError(
+                    f"the device no longer runs the {name} reference network: {error}; measure again"
+                ) from None
             times[name] = statistics.median(cpu if self._use_cpu_time else wall)
         self._looks.append(look := _Look(process, times))
         return look

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from nas_edge import agent
 from nas_edge.errors import MeasurementError
@@ -20,6 +22,50 @@ UPLOAD_BYTES_PER_S = 250_000
 SLOWDOWN = 20  # of a throttled device, times the runs of a short visit
 
 T = TypeVar("T")
+Times = Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1, max_length=agent.MAX_RUNS)]
+Typed = tuple[str, list[int]]
+
+
+class _Hello(BaseModel):
+    """What an agent says of its device; what is missing is unknown."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    cpu: str = ""
+    architecture: str = ""
+    instruction_sets: list[str] = []
+    cores: int | None = None
+    onnxruntime: str = ""
+    provider: str = ""
+    providers: list[str] = []
+    threads: int = 1
+    affinity: list[int] = []
+    governor: str | None = None
+    load: float | None = None
+
+
+class _Loaded(BaseModel):
+    id: int
+    run_ms: Annotated[FiniteFloat, Field(ge=0)]
+    nodes: list[tuple[str, str, FiniteFloat, Typed, Typed]] = []
+
+
+class _Visited(BaseModel):
+    wall_ms: Times
+    cpu_ms: Times
+
+
+Reply = TypeVar("Reply", bound=BaseModel)
+
+
+def _parsed(kind: type[Reply], reply: dict[str, Any]) -> Reply:
+    """A reply as it must be. Raises `LinkLost` where it is not."""
+    try:
+        return kind.model_validate(reply)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = ".".join(map(str, fault["loc"]))
+        raise LinkLost(f"its reply makes no sense: {name} is {str(fault['input'])[:80]!r}: {fault['msg']}") from None
 
 
 class AgentClient:
@@ -80,14 +126,14 @@ class AgentClient:
     def visit(self, model_id: int, duration_ms: float) -> tuple[list[float], list[float]]:
         """The wall and processor times in ms of each run of one visit. Raises `AgentRefusal`."""
 
-        def exchange(process: AgentProcess) -> dict[str, Any]:
+        def exchange(process: AgentProcess) -> _Visited:
             identity, run_ms = self._load(process, model_id)
             work_s = min((duration_ms + SLOWDOWN * run_ms) / 1e3, 2 * agent.MAX_RUN_S)
             request = {"command": "visit", "id": identity, "duration_ms": duration_ms}
-            return process.ask(request, timeout_s=SILENCE_S + work_s)
+            return _parsed(_Visited, process.ask(request, timeout_s=SILENCE_S + work_s))
 
         reply = self._lasting(exchange)
-        return reply["wall_ms"], reply["cpu_ms"]
+        return reply.wall_ms, reply.cpu_ms
 
     def unload(self, model_id: int) -> None:
         """Forget a model."""
@@ -124,6 +170,7 @@ class AgentClient:
 
     def _hello(self, process: AgentProcess) -> dict[str, Any]:
         reply = process.ask({"command": "hello"}, timeout_s=START_TIMEOUT_S)
+        _parsed(_Hello, reply)
         device = {key: value for key, value in reply.items() if key != "ok"}
         if self._device is not None and (different := differences(self._device, device)):
             raise MeasurementError(f"the device changed in the middle ({'; '.join(different)}); measure again")
@@ -135,7 +182,8 @@ class AgentClient:
         if identity not in self._loaded:
             model = self._models[identity]
             timeout_s = SILENCE_S + 3 * agent.MAX_RUN_S + len(model) / UPLOAD_BYTES_PER_S
-            reply = process.ask({"command": "load", "profile_ms": profile_ms}, model, timeout_s=timeout_s)
-            self._loaded[identity] = reply["id"], reply["run_ms"]
-            self._nodes.setdefault(identity, reply.get("nodes", []))
+            request = {"command": "load", "profile_ms": profile_ms}
+            reply = _parsed(_Loaded, process.ask(request, model, timeout_s=timeout_s))
+            self._loaded[identity] = reply.id, reply.run_ms
+            self._nodes.setdefault(identity, list(reply.nodes))
         return self._loaded[identity]

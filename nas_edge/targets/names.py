@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nas_edge.errors import UserError, unknown_name
+from nas_edge.files import read_toml
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def load_names() -> dict[str, Named]:
     """All names. Raises `UserError` where the file is damaged."""
     path = names_file()
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = read_toml(path)
         return {name: _named(table) for name, table in tables.items()}
     except (FileNotFoundError, NotADirectoryError):
         return {}

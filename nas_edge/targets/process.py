@@ -96,7 +96,9 @@ class AgentProcess:
             length = agent.header_length(self._receive(agent.LENGTH.size, deadline))
             reply = agent.parse_header(self._receive(length, deadline))
         if not reply.get("ok"):
-            raise AgentRefusal(str(reply.get("error", "no reason given")), reply.get("missing", ()))
+            missing = reply.get("missing")
+            names = list(map(str, missing)) if isinstance(missing, list) else []
+            raise AgentRefusal(str(reply.get("error", "no reason given"))[: agent.MAX_REASON], names)
         return reply
 
     def deliver(self, program: bytes, *, timeout_s: float) -> None:

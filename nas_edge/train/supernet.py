@@ -7,7 +7,6 @@ cutting them out, and measures its batch norm's statistics anew (their section 3
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from nas_edge.contracts import Supernet
 from nas_edge.data.batches import Batches
 from nas_edge.errors import PluginError
 from nas_edge.train.trainer import ImageTrainer, autocast, cosine, decay_groups, keep_freed_memory, training_device
+from nas_edge.train.weights import BadWeights, read_weights
 
 Params = Mapping[str, Any]
 RANDOM = 2  # networks of a step, besides the largest and the smallest
@@ -181,12 +181,12 @@ def _restore(path: Path, shared: SharedWeights, optimizer: torch.optim.Optimizer
     if not path.is_file():
         return 0
     try:
-        state = torch.load(path, weights_only=True)
+        state = read_weights(path)
         weights = state["weights"]
         fits = state["steps"] == steps and {n: w.shape for n, w in weights.items()} == {
             n: w.shape for n, w in shared.tensors.items()
         }
-    except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
+    except (BadWeights, KeyError, TypeError, AttributeError):
         return 0
     if not fits:
         return 0

@@ -128,7 +128,7 @@ def stored(made: list[StoredStudy], tiny: Registry, tmp_path_factory: pytest.Tem
         (["resume", "nothing"], "there is no study 'nothing'"),
         (["resume", "{study}", "--trials", "0"], "--trials is 0"),
         (["dashboard", "nothing"], "there is no study 'nothing'"),
-        (["measure", "{tmp}/text"], "{tmp}/text: ONNX Runtime refuses it"),
+        (["measure", "{tmp}/text"], "{tmp}/text: not an ONNX model"),
         (["predict", "{tmp}/text"], "target 'local' has no profile yet; `nas-edge calibrate"),
     ],
 )

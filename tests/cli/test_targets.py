@@ -108,7 +108,7 @@ def test_the_agent_is_a_command() -> None:
     hello, refused = agent.read_frame(replies), agent.read_frame(replies)
     assert hello is not None and hello[0]["ok"] and hello[0]["threads"] == 1
     assert refused is not None and "above the limit of 1048576" in refused[0]["error"]
-    assert done.returncode == 1 and replies.read() == b""
+    assert done.returncode == 2 and replies.read() == b""
 
 
 def test_a_device_in_words() -> None:

@@ -82,7 +82,7 @@ def test_a_target_without_a_profile_names_the_remedy(models: list[Path], tmp_pat
     ("arguments", "reason"),
     [
         (("measure", "missing.onnx"), "missing.onnx: no such file"),
-        (("measure", "{text}"), "not_a_model.onnx: ONNX Runtime refuses it"),
+        (("measure", "{text}"), "not_a_model.onnx: not an ONNX model"),
         (("measure", "{model}", "--threads", "0"), "threads is '0'"),
         (("measure", "{model}", "--target", "lokal"), "did you mean 'local'"),
         (("measure", "{model}", "--target", "local?threads=1", "--threads", "1"), "both give threads"),

@@ -48,6 +48,20 @@ def test_macs_of_products_are_the_closed_forms() -> None:
     assert total_macs(model) == 64 * 4 * 64 + 64 * 64 * 10
 
 
+def test_a_product_of_unknown_shapes_is_named() -> None:
+    net = Network(3, 8)
+    found = net.node("Cast", [net.node("NonZero", ["input"])], to=TensorProto.FLOAT)  # as many as are not zero
+    model = net.model(net.node("MatMul", [net.node("Transpose", [found]), found]), rank=2)
+    assert any(name.startswith("MatMul (no shape known for ") for name in kernels_of(model).unsupported)
+
+
+def test_a_product_of_vectors_is_one_of_a_row_and_a_column() -> None:
+    net = Network(3, 8, batch=1)
+    vector = net.node("Reshape", ["input", net.constant(np.array([192]))])
+    work = kernels_of(net.model(net.node("MatMul", [vector, vector]), rank=0))
+    assert [k.macs for k in work.kernels if k.kind == "matmul"] == [192] and not work.unsupported
+
+
 def test_the_batch_is_an_argument() -> None:
     net = Network(3, 8)
     model = net.model(net.conv("input", 16, 3, 3))

@@ -213,7 +213,7 @@ def test_wrong_files_are_refused_with_their_path(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"profile.json: cannot be read"):
         Profile.load(path)
     path.write_text("{")
-    with pytest.raises(UserError, match=r"profile.json: not JSON"):
+    with pytest.raises(UserError, match=r"profile.json is not JSON"):
         Profile.load(path)
     path.write_text("[]")
     with pytest.raises(UserError, match=r"profile.json: not a latency profile"):

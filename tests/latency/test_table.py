@@ -125,7 +125,7 @@ def test_files_that_are_no_table_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing.csv: cannot be read .*give a CSV"):
         read_table(tmp_path / "missing.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00path")
-    with pytest.raises(UserError, match="not a CSV file in UTF-8"):
+    with pytest.raises(UserError, match="is not UTF-8"):
         read_table(tmp_path / "binary.csv")
 
 

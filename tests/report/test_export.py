@@ -12,15 +12,18 @@ import numpy as np
 import onnx
 import pytest
 
-from nas_edge import CandidateSpec
+from nas_edge import CandidateSpec, Measurement
 from nas_edge.cli import main
 from nas_edge.config import TrainConfig
 from nas_edge.data import load_data
+from nas_edge.engine.finish import parse_recipe
 from nas_edge.engine.progress import Progress
 from nas_edge.pipeline import produce
 from nas_edge.plugins import Registry
+from nas_edge.report.card import card
 from nas_edge.store.study import StoredStudy
 
+from ..fuzz.cases import RECORD
 from ..studies import opened, search, sha256, tiny_config
 
 LONGER = {"samples": 600, "final_budget": 8.0, "teacher_budget": 2.0}
@@ -114,6 +117,19 @@ def test_the_card_and_the_file_say_the_same(stored: StoredStudy, tmp_path: Path)
     assert properties["candidate"] == CandidateSpec.from_json(recipe["spec"]).key
     assert {"torch", "onnx", "onnxruntime", "optuna", "nas-edge"} <= set(recipe["versions"])
     assert recipe["study"]["plugins"]["search space tiny"] == 1
+
+
+def test_names_from_outside_are_nothing_but_text_on_the_card() -> None:
+    spec, evaluation = parse_recipe(RECORD)
+    data = {"channels": 1, "resolution": 8, "preprocessing": "none"}
+    final = {"test_accuracy": 0.5, "test_images": 9, "predicted_ms": None}
+    study = {"name": "x", "trial": 1, "max_latency_ms": None}
+    doubt = Measurement(1.0, 1.1, 0.9, 1.1, 10, "a|b", {"cpu": "<img src=x>"}, unstable_because="load | <b>heat</b>")
+    study["data"] = {**data, "classes": ["<script>alert(1)</script>", "cats\n# dogs", "a & b"]}
+    told = card(spec, evaluation, final=final, study=study, measurement=doubt)
+    assert not re.search(r"<\w", told) and "\n# dogs" not in told
+    assert "  &lt;script&gt;alert(1)&lt;/script&gt;, cats # dogs, a &amp; b" in told
+    assert "may be unstable: load \\| &lt;b&gt;heat&lt;/b&gt; |" in told
 
 
 def test_the_card_tells_of_the_error_of_predictions(stored: StoredStudy, tmp_path: Path) -> None:
