@@ -32,9 +32,9 @@ from nas_edge import (
 )
 from nas_edge.config import TrainConfig
 from nas_edge.latency.graph import load_graph
-from nas_edge.making import TRAINING
 from nas_edge.pipeline import build_model, produce, shares
 from nas_edge.plugins import Registry
+from nas_edge.records import TRAINING
 from nas_edge.steps import ActiveStep, active_steps, order_techniques
 from nas_edge.train.trainer import ImageTrainer
 

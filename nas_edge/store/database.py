@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import optuna
 import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
 
 from nas_edge.errors import StorageError
+from nas_edge.store.storage import QuickStorage
 
 SQLITE_TIMEOUT_S = 60
-_servers: dict[str, optuna.storages.RDBStorage] = {}  # those in use: a server has only so many connections
+_servers: dict[str, QuickStorage] = {}  # those in use: a server has only so many connections
 
 
 def shown(url: str) -> str:
@@ -25,7 +25,7 @@ def shown(url: str) -> str:
         return "(not a URL)"
 
 
-def open_storage(url: str, *, create: bool) -> optuna.storages.RDBStorage:
+def open_storage(url: str, *, create: bool) -> QuickStorage:
     """Optuna's storage at a URL; for a database server one in a process. Raises `StorageError`."""
     if url in _servers:
         return _servers[url]
@@ -40,9 +40,7 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.RDBStorage:
     if sqlite:
         _prepare_file(parsed.database or ":memory:", create=create)
     try:
-        storage = optuna.storages.RDBStorage(
-            url, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT_S}} if sqlite else {}
-        )
+        storage = QuickStorage(url, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT_S}} if sqlite else {})
         if sqlite:
             sa.event.listen(storage.engine, "connect", _tune_sqlite)
             storage.engine.dispose()  # connections made before the listener
