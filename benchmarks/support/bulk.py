@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
-from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,23 +39,26 @@ LIMIT_MS = 0.8
 PROFILE = "bulk"
 
 
+class Memory(optuna.storages.InMemoryStorage):
+    """Takes part where a study's own storage is expected."""
+
+    def together(self, trial_id: int) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 def fill(session: Session, stored: StoredStudy, trials: int) -> None:
     """Add so many trials to a study that has none, with their artifacts, predictions and an audit."""
-    numbers = count()
     with tempfile.TemporaryDirectory() as folder:
         context = Context(
             data=session.data, target=session.target, trainer=session.trainer, work_dir=Path(folder), seed=0, samples=1
         )
-        while (done := next(numbers)) < trials:
-            chunk = _chunk(session, stored, context, done, min(CHUNK, trials - done))
-            _write(stored, chunk)
-            for _ in range(len(chunk) - 1):
-                next(numbers)
+        for first in range(0, trials, CHUNK):
+            _write(stored, _chunk(session, stored, context, first, min(CHUNK, trials - first)))
     _predict(session, stored)
 
 
 def _chunk(session: Session, stored: StoredStudy, context: Context, first: int, size: int) -> list[FrozenTrial]:
-    memory = optuna.storages.InMemoryStorage()
+    memory = Memory()
     sampler = optuna.samplers.RandomSampler(seed=first)
     study = optuna.create_study(storage=memory, directions=stored.study.directions, sampler=sampler)
     beside = replace(stored, study=study, storage=cast(Any, memory))

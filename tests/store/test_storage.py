@@ -18,7 +18,7 @@ from ..postgresql import PostgreSQL
 
 def optunas(
     storage: QuickStorage, study: optuna.Study, newer_than: int = -1, also: frozenset[int] = frozenset()
-) -> object:
+) -> list[FrozenTrial]:
     return optuna.storages.RDBStorage._get_trials(storage, study._study_id, None, set(also), newer_than)
 
 
