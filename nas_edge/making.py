@@ -16,11 +16,10 @@ from nas_edge.export import check_parity
 from nas_edge.figures import Look, Observer
 from nas_edge.gate import Effect, Gate
 from nas_edge.plugins import Registry
-from nas_edge.records import StepRecord
+from nas_edge.records import TRAINING, StepRecord
 from nas_edge.steps import ActiveStep, call
 
 PARITY_IMAGES = 8
-TRAINING = "training"  # stands for a technique in the record
 
 
 class StartAgain(Exception):

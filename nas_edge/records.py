@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+TRAINING = "training"  # stands for a technique in the record of a step
+
 
 @dataclass(frozen=True)
 class Figures:

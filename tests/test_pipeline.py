@@ -31,10 +31,10 @@ from nas_edge import (
     pipeline,
 )
 from nas_edge.config import TrainConfig
-from nas_edge.making import TRAINING
 from nas_edge.onnx_files import read_onnx
 from nas_edge.pipeline import build_model, produce, shares
 from nas_edge.plugins import Registry
+from nas_edge.records import TRAINING
 from nas_edge.steps import ActiveStep, active_steps, order_techniques
 from nas_edge.train.trainer import ImageTrainer
 

@@ -19,7 +19,6 @@ from benchmarks.support.baselines import mobilenet_v2
 from benchmarks.support.log import Log
 from benchmarks.support.torchvision_families import prepared_int8
 from nas_edge.contracts import Objective
-from nas_edge.engine.finish import published_model
 from nas_edge.export import save_model
 
 COMPRESS = "nas-edge compress"
@@ -134,7 +133,7 @@ def compress(setting: Setting, network: nn.Module, seed: int, images: int) -> li
                 **asked,
             )
             front = {t.number for t in found.stored.front()} | {found.best.number}
-            files = {number: str(published_model(found.stored, number)) for number in sorted(front)}
+            files = {number: str(found.stored.model_path(number)) for number in sorted(front)}
             done.write_text(json.dumps({"best": found.best.number, "met": found.met, "files": files}))
         stored = json.loads(done.read_text())
         for trial, file in stored["files"].items():

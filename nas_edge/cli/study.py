@@ -233,6 +233,7 @@ def show(
         payload = _trial(stored, trial)
         emit(payload, as_json, lambda: trial_view(payload))
         return
+    stored = stored.snapshot()
     found = Compression.of(stored)
     payload = {**(found.to_json() if found else {}), **summary(stored), "trials": trial_rows(stored)}
     emit(payload, as_json, lambda: study_view(stored, front_rows(stored), found))

@@ -7,8 +7,6 @@ import tempfile
 from pathlib import Path
 
 from nas_edge.config import StudyConfig
-from nas_edge.engine.supernets import SUPERNET_FILE, TAU
-from nas_edge.engine.teachers import TEACHER_ACCURACY, TEACHER_FILE
 from nas_edge.errors import NasEdgeError
 from nas_edge.store.study import BASELINE, StoredStudy
 
@@ -52,6 +50,9 @@ def stored_baselines(stored: StoredStudy) -> list[StoredStudy]:
 
 def share(stored: StoredStudy, baseline: StoredStudy) -> None:
     """Give a random search the teacher and the supernet of its study, so that they are trained once."""
+    from nas_edge.engine.supernets import SUPERNET_FILE, TAU  # with torch, which reports do without
+    from nas_edge.engine.teachers import TEACHER_ACCURACY, TEACHER_FILE
+
     with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
         for name in (TEACHER_FILE, SUPERNET_FILE):
             path = Path(folder) / name

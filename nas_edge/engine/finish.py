@@ -122,7 +122,7 @@ def publish(
     finals = stored.tables.finals(name)
     for trial in trials:
         if not is_published(stored, trial.number, finals[trial.number]):
-            path = published_model(stored, trial.number)
+            path = stored.model_path(trial.number)
             copy_model(stored, trial, path, final=finals[trial.number]["final"])
 
 
@@ -188,14 +188,9 @@ def front_evaluations(stored: StoredStudy) -> list[Evaluation]:
     ]
 
 
-def published_model(stored: StoredStudy, number: int) -> Path:
-    """Where the ONNX file of a finalised trial lies."""
-    return stored.folder / "models" / f"trial-{number:04d}.onnx"
-
-
 def is_published(stored: StoredStudy, number: int, final: Mapping[str, Any]) -> bool:
     """Whether the published file is the one that was tested; another study may have left its own there."""
-    path = published_model(stored, number)
+    path = stored.model_path(number)
     return path.is_file() and sha256_of(path) == final["onnx_sha256"]
 
 
@@ -224,7 +219,7 @@ def _published(stored: StoredStudy, trials: Sequence[FrozenTrial]) -> list[Trial
         TrialModel(
             trial=t.number,
             onnx_sha256=finals[t.number]["onnx_sha256"],
-            path=published_model(stored, t.number),
+            path=stored.model_path(t.number),
             predicted=finals[t.number]["predicted_ms"] is not None,
         )
         for t in trials

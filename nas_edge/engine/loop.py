@@ -8,7 +8,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def _run_trials(
             if finished >= total or (deadline is not None and time.monotonic() >= deadline):
                 return
             trial = None if finished + running >= total else _ask(session, stored, trials)
-            ended = None if trial is None else run_trial(session, stored, trial, trials, turn.pop_all(), progress)
+            ended = None if trial is None else run_trial(session, stored, trial, trials, turn.close, progress)
         if trial is None or ended is None:  # the last ones are in other hands: stay until they are told or dead
             time.sleep(WAIT_S)
             continue
@@ -132,15 +132,15 @@ def run_trial(
     stored: StoredStudy,
     trial: optuna.Trial,
     others: Sequence[FrozenTrial],
-    turn: AbstractContextManager[object],
+    release: Callable[[], None],
     progress: Progress,
 ) -> Ended:
     """One trial, told to Optuna whatever its candidate does.
 
-    `turn` keeps other workers from asking, and is left once the candidate is known; `others` were read within it.
+    Other workers may ask again after `release`, once the candidate is known; `others` were read before it.
     """
     with in_hand(stored.config.name, trial.number, **limits(session.config, others)):
-        return _run_trial(session, stored, trial, others, turn, progress)
+        return _run_trial(session, stored, trial, others, release, progress)
 
 
 def _run_trial(
@@ -148,13 +148,15 @@ def _run_trial(
     stored: StoredStudy,
     trial: optuna.Trial,
     others: Sequence[FrozenTrial],
-    turn: AbstractContextManager[object],
+    release: Callable[[], None],
     progress: Progress,
 ) -> Ended:
     try:
         with stored.working(trial), session.context() as context:
-            with turn:
-                spec = _sample(session, trial, others)
+            try:
+                spec = _sample(session, stored, trial, others)
+            finally:
+                release()
             context = Outlook(session, stored, trial, spec, others).train_in(context)
             candidate, evaluation = evaluate(
                 session.registry, spec, context, session.config.train, session.predictions, session.gate
@@ -199,13 +201,14 @@ def _ask(session: Session, stored: StoredStudy, trials: Sequence[FrozenTrial]) -
     return stored.ask(trials)
 
 
-def _sample(session: Session, trial: optuna.Trial, others: Sequence[FrozenTrial]) -> CandidateSpec:
+def _sample(session: Session, stored: StoredStudy, trial: optuna.Trial, others: Sequence[FrozenTrial]) -> CandidateSpec:
     """The candidate of a trial. Raises `Repeated`, or `Rejected` where it was turned down or is in other hands."""
     techniques = [] if is_given(trial) else session.techniques
-    spec = suggest_spec(trial, session.space, techniques, session.choices)
-    key = spec.key
-    trial.set_user_attr("key", key)
-    trial.set_user_attr("techniques", spec.summary)
+    with stored.together(trial):
+        spec = suggest_spec(trial, session.space, techniques, session.choices)
+        key = spec.key
+        trial.set_user_attr("key", key)
+        trial.set_user_attr("techniques", spec.summary)
     for other in others:
         if other.user_attrs.get("key") != key:
             continue
@@ -226,14 +229,15 @@ def store_evaluation(stored: StoredStudy, trial: optuna.Trial, candidate: Candid
     stored.upload(path, trial)
     stored.upload(recipe, trial)
     interval = f"{evaluation.latency_low_ms:.3g} to {evaluation.latency_high_ms:.3g}"
-    trial.set_user_attr("techniques", techniques_of(candidate.spec, evaluation))
-    if undone := undone_of(candidate.spec, evaluation):
-        trial.set_user_attr(UNDONE, sorted(undone))
-    trial.set_user_attr("accuracy", f"{evaluation.accuracy:.2%}")
-    trial.set_user_attr("latency", f"{evaluation.latency_ms:.3g} ms ({interval}, {evaluation.latency_source})")
-    trial.set_user_attr("latency_source", evaluation.latency_source)
-    trial.set_user_attr("size_bytes", evaluation.size_bytes)
-    trial.set_user_attr("onnx_sha256", evaluation.onnx_sha256)
+    with stored.together(trial):
+        trial.set_user_attr("techniques", techniques_of(candidate.spec, evaluation))
+        if undone := undone_of(candidate.spec, evaluation):
+            trial.set_user_attr(UNDONE, sorted(undone))
+        trial.set_user_attr("accuracy", f"{evaluation.accuracy:.2%}")
+        trial.set_user_attr("latency", f"{evaluation.latency_ms:.3g} ms ({interval}, {evaluation.latency_source})")
+        trial.set_user_attr("latency_source", evaluation.latency_source)
+        trial.set_user_attr("size_bytes", evaluation.size_bytes)
+        trial.set_user_attr("onnx_sha256", evaluation.onnx_sha256)
 
 
 def recipe_text(spec: CandidateSpec, evaluation: Evaluation) -> str:

@@ -11,8 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.goals import Goal, Goals, Known, all_met, judge, total_excess
-from nas_edge.making import TRAINING
-from nas_edge.records import Evaluation
+from nas_edge.records import TRAINING, Evaluation
 from nas_edge.store.study import GOAL, START, StoredStudy, is_evaluated
 
 if TYPE_CHECKING:

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
 
 from nas_edge.engine.baseline import stored_baselines
 from nas_edge.report.front import front_rows
-from nas_edge.samplers.improvement import hypervolume
 from nas_edge.store.study import StoredStudy
 
 SLOWER, WORSE = 1.05, 0.01  # how far beyond the worst member of any front the hypervolume is counted
@@ -47,12 +45,14 @@ def half_width(values: Sequence[float]) -> float | None:
     count = len(values)
     if count < 2:
         return None
+    from scipy.stats import t as student  # slow to import
+
     return float(student.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count)
 
 
 def baseline_of(stored: StoredStudy) -> Baseline | None:
     """None where random search was not run, or has found nothing yet."""
-    others = [other for other in stored_baselines(stored) if other.front()]
+    others = [other for other in map(StoredStudy.snapshot, stored_baselines(stored)) if other.front()]
     if not others or not stored.front():
         return None
     own, *random = hypervolume_shares([_points(study) for study in (stored, *others)])
@@ -68,6 +68,8 @@ def baseline_of(stored: StoredStudy) -> Baseline | None:
 
 def hypervolume_shares(fronts: Sequence[np.ndarray]) -> list[float]:
     """Of each front `[members, 2]`, of latency and error, the share of the hypervolume of all of them together."""
+    from nas_edge.samplers.improvement import hypervolume  # with scipy, which most reports do without
+
     everything = np.concatenate(fronts)
     reference = everything.max(axis=0) * np.array([SLOWER, 1.0]) + np.array([0.0, WORSE])
     whole = hypervolume(everything, reference)

@@ -14,8 +14,7 @@ from typing import Any
 from nas_edge import __version__
 from nas_edge.engine.loop import techniques_of
 from nas_edge.errors import StorageError
-from nas_edge.making import TRAINING
-from nas_edge.records import Evaluation, Measurement
+from nas_edge.records import TRAINING, Evaluation, Measurement
 from nas_edge.report.audit import error_line
 from nas_edge.spec import CandidateSpec
 

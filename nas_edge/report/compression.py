@@ -9,11 +9,9 @@ from typing import Any
 
 from nas_edge.config import StudyConfig
 from nas_edge.engine.progress import Progress
-from nas_edge.engine.run import run_search
 from nas_edge.engine.standing import Standing, Standings
 from nas_edge.errors import UserError
 from nas_edge.goals import DROP, Goal, Known, all_met, judge
-from nas_edge.report.export import export_trial
 from nas_edge.report.summary import summary
 from nas_edge.store.study import StoredStudy
 
@@ -112,6 +110,9 @@ def _shown(model: Compressed, other: Compressed) -> Known:
 
 def run_compression(config: StudyConfig, progress: Progress | None = None) -> Compression:
     """Compress until the goals are met or the budget is spent, and write the best model's files to `config.folder`."""
+    from nas_edge.engine.run import run_search  # with torch, which reports do without
+    from nas_edge.report.export import export_trial
+
     progress = progress or Progress()
     stored = run_search(config, progress)
     found = Compression.of(stored)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from nas_edge.engine.finish import finalise, is_published, published_model, read_recipe
+from nas_edge.engine.finish import finalise, is_published, read_recipe
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
 from nas_edge.errors import UserError
@@ -29,7 +29,7 @@ def export_trial(stored: StoredStudy, number: int, folder: Path, progress: Progr
         why = trial.user_attrs.get("why", trial.state.name.lower())
         raise UserError(f"trial {number} has no model to export ({why}); `nas-edge show` lists those that have")
     finals = stored.tables.finals(stored.config.name)
-    path = published_model(stored, number)
+    path = stored.model_path(number)
     if number not in finals or not is_published(stored, number, finals[number]):
         session = Session.open(stored.config, load_plugins())
         stored.check(stored.config, session.facts)

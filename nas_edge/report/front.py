@@ -8,7 +8,6 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from nas_edge.engine.finish import published_model
 from nas_edge.records import Measurement, Prediction
 from nas_edge.store.study import StoredStudy
 
@@ -57,7 +56,7 @@ def _row(
     repredicted = _changed(predicted, present.get(onnx_sha256))
     latency_ms = measured or repredicted or predicted or searched_ms
     limit = stored.config.max_latency_ms
-    model = published_model(stored, trial.number)
+    model = stored.model_path(trial.number)
     return FrontRow(
         number=trial.number,
         accuracy=final["accuracy"] if final else trial.values[0],

@@ -58,11 +58,11 @@ class History:
             if held.constraints:
                 violations[i] = max(held.constraints.values())
         running = np.array([t.state is TrialState.RUNNING for t in trials], dtype=bool)
-        history = cls(
-            parameters, parameters.encode([_effective(t) for t in trials]), losses, violations, running, maximised
-        )
-        undone = [t.params for t in trials if t.user_attrs.get(UNDONE)]
-        return history._with_useless(parameters.encode(undone)) if undone else history
+        undone = [i for i, t in enumerate(trials) if t.user_attrs.get(UNDONE)]
+        rows = parameters.rows.copy()
+        rows[undone] = parameters.encode([_effective(trials[i]) for i in undone])
+        history = cls(parameters, rows, losses, violations, running, maximised)
+        return history._with_useless(parameters.rows[undone]) if undone else history
 
     def _with_useless(self, rows: Rows) -> History:
         """With rows that came to nothing. Those that came to something miss nothing, where no constraint says so."""

@@ -7,7 +7,7 @@ the parameter is not asked for.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial
 
 Rows = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 CONTINUOUS = 1 << 20  # stands for the values of a float without a step
 
 
@@ -106,20 +107,25 @@ class Condition:
 
 
 class Parameters:
-    """All parameters that trials of a study were asked for, and the conditions that they show."""
+    """All parameters that trials of a study were asked for, and the conditions that they show.
 
-    def __init__(self, trials: Iterable[FrozenTrial]) -> None:
-        trials = list(trials)
+    `rows` are those of the trials.
+    """
+
+    def __init__(self, trials: Sequence[FrozenTrial]) -> None:
         found: dict[str, BaseDistribution] = {}
         for trial in trials:
             for name, distribution in trial.distributions.items():
                 known = found.get(name)
+                if known is distribution:  # of most trials: comparing them takes long
+                    continue
                 if known is None or (not isinstance(known, CategoricalDistribution) and known != distribution):
                     found[name] = distribution if known is None else _wider(known, distribution)
         self.all = tuple(Parameter(name, dist) for name, dist in found.items() if not dist.single())
         self._index = {parameter.name: i for i, parameter in enumerate(self.all)}
         self._codes: dict[tuple[int, Any], float] = {}
-        self.conditions = _conditions(self.all, self.encode([t.params for t in trials]))
+        self.rows = self.encode([t.params for t in trials])
+        self.conditions = _conditions(self.all, self.rows)
 
     def __len__(self) -> int:
         return len(self.all)
@@ -254,24 +260,33 @@ def _conditions(parameters: Sequence[Parameter], rows: Rows) -> dict[int, Condit
     """
     present = ~np.isnan(rows)
     asked = present.sum(axis=0)
+    without = present.astype(np.float32).T @ ~present  # [child, parent]: how often one is asked for without the other
+    told: dict[int, tuple[npt.NDArray[np.float64], Counts]] = {}
     conditions = {}
-    for child in range(len(parameters)):
-        if present[:, child].all():
-            continue
+    for child in np.flatnonzero(asked < len(rows)).tolist():
         fitting = []
-        for parent in range(len(parameters)):
-            only_child = present[:, child] & ~present[:, parent]
-            if parameters[parent].count == CONTINUOUS or only_child.any() or asked[parent] <= asked[child]:
+        for parent in np.flatnonzero((without[child] == 0) & (asked > asked[child])).tolist():
+            if parameters[parent].count == CONTINUOUS:
                 continue
-            values = rows[present[:, parent], parent]
-            with_child = present[present[:, parent], child]
-            numbers = set(np.unique(values[with_child]).tolist())
-            if numbers.isdisjoint(np.unique(values[~with_child]).tolist()):
+            if parent not in told:
+                told[parent] = _told(rows[:, parent], present)
+            values, counts = told[parent]
+            with_child, others = counts[:, child], counts[:, parent] - counts[:, child]
+            if not (with_child.astype(bool) & others.astype(bool)).any():
+                numbers = frozenset(values[with_child > 0].tolist())
                 fitting.append((-_shared(parameters[child].name, parameters[parent].name), parent, numbers))
         if fitting:
             _, parent, numbers = min(fitting, key=lambda found: found[:2])
-            conditions[child] = Condition(parent, frozenset(numbers))
+            conditions[child] = Condition(parent, numbers)
     return conditions
+
+
+def _told(column: npt.NDArray[np.float64], present: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float64], Counts]:
+    """The values of a parameter, and `[values, parameters]` how often each parameter is asked for with each of them."""
+    asked = np.flatnonzero(~np.isnan(column))
+    ordered = asked[np.argsort(column[asked], kind="stable")]
+    values, starts = np.unique(column[ordered], return_index=True)
+    return values, np.add.reduceat(present[ordered], starts, axis=0, dtype=np.int64)
 
 
 def _shared(one: str, other: str) -> int:

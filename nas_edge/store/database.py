@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
-import optuna
 import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
 
 from nas_edge.errors import StorageError
+from nas_edge.store.mounts import mount_of
+from nas_edge.store.schema import prepare_optuna
+from nas_edge.store.storage import QuickStorage
 
 SQLITE_TIMEOUT_S = 60
-_servers: dict[str, optuna.storages.RDBStorage] = {}  # those in use: a server has only so many connections
+SECRET, HIDDEN = "pass", "***"  # part of the names of a URL's options that are passwords, and what stands for one
+_servers: dict[str, QuickStorage] = {}  # those in use: a server has only so many connections
 
 
 def shown(url: str) -> str:
     """A storage URL without its password, for messages."""
     try:
-        return sa.make_url(url).render_as_string(hide_password=True)
+        parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):
         return "(not a URL)"
+    hidden = {key: HIDDEN for key in parsed.query if SECRET in key.lower()}
+    return parsed.update_query_dict(hidden).render_as_string(hide_password=True).replace(quote_plus(HIDDEN), HIDDEN)
 
 
-def open_storage(url: str, *, create: bool) -> optuna.storages.RDBStorage:
-    """Optuna's storage at a URL; for a database server one in a process. Raises `StorageError`."""
+def open_storage(url: str, *, create: bool, upgrade: bool = False) -> QuickStorage:
+    """Optuna's storage at a URL; for a database server one in a process. Raises `StorageError`.
+
+    An older one is refused, but for a SQLite file, unless `upgrade` brings it to this version.
+    """
     if url in _servers:
         return _servers[url]
     try:
@@ -39,20 +48,26 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.RDBStorage:
     sqlite = parsed.get_backend_name() == "sqlite"
     if sqlite:
         _prepare_file(parsed.database or ":memory:", create=create)
-    try:
-        storage = optuna.storages.RDBStorage(
-            url, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT_S}} if sqlite else {}
-        )
-        if sqlite:
-            sa.event.listen(storage.engine, "connect", _tune_sqlite)
-            storage.engine.dispose()  # connections made before the listener
-            with storage.engine.connect():
-                pass
-    except (sa.exc.SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, OSError) as error:
-        remedy = "install that driver" if isinstance(error, ImportError) else "check the URL"
-        raise StorageError(
-            f"storage {shown(url)} cannot be opened: {_reason(error)}; {remedy}, or choose another --storage"
-        ) from None
+    with ExitStack() as failing:
+        try:
+            storage = QuickStorage(
+                url.replace("{", "{{").replace("}", "}}"),  # Optuna takes it for a template
+                engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT_S}} if sqlite else {},
+                skip_compatibility_check=True,  # `prepare_optuna` says what to do
+            )
+            failing.callback(_disconnect, storage)
+            if sqlite:
+                sa.event.listen(storage.engine, "connect", _tune_sqlite)
+                storage.engine.dispose()  # connections made before the listener
+                with storage.engine.connect():
+                    pass
+            prepare_optuna(storage, upgrade=upgrade)
+        except (sa.exc.SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, OSError) as error:
+            remedy = "install that driver" if isinstance(error, ImportError) else "check the URL"
+            raise StorageError(
+                f"storage {shown(url)} cannot be opened: {_reason(error)}; {remedy}, or choose another --storage"
+            ) from None
+        failing.pop_all()
     if not sqlite:
         _servers[url] = storage
     return storage
@@ -71,9 +86,12 @@ def storage_errors() -> Iterator[None]:
 def close_storages() -> None:
     """Close the connections to database servers."""
     while _servers:
-        _, storage = _servers.popitem()
-        storage.remove_session()
-        storage.engine.dispose()
+        _disconnect(_servers.popitem()[1])
+
+
+def _disconnect(storage: QuickStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def make_folder(path: Path) -> None:
@@ -92,6 +110,13 @@ def _prepare_file(database: str, *, create: bool) -> None:
         return
     if not create and not path.is_file():
         raise StorageError(f"there is no study database at {path}; check the name, --out or --storage")
+    mount = mount_of(path)
+    if mount is not None and mount.is_network:
+        raise StorageError(
+            f"the study's database {path} is on a network file system ({mount.kind}, mounted at {mount.point}), where "
+            "SQLite loses data; give --storage a file on a local disk, as in sqlite:////var/tmp/study.db, or a "
+            "database server, as in postgresql://user:password@host/database"
+        )
     make_folder(path.parent)
 
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.artifacts import get_all_artifact_meta, upload_artifact
 from optuna.artifacts._upload import ARTIFACTS_ATTR_PREFIX
@@ -24,6 +25,7 @@ from nas_edge.errors import StorageError, StudyMismatch, UserError
 from nas_edge.store.artifacts import ARTIFACTS, ArtifactStore, copy_newest, open_artifacts
 from nas_edge.store.database import make_folder, open_storage, shown
 from nas_edge.store.processes import WORKER, exclusively, heartbeat, is_dead, is_elsewhere, silent, worker_mark
+from nas_edge.store.storage import QuickStorage
 from nas_edge.store.tables import Tables
 from nas_edge.store.turns import turn
 
@@ -47,10 +49,11 @@ class StoredStudy:
     """An open study. `study` is a plain Optuna study that any of its tools can load without nas_edge."""
 
     study: optuna.Study
-    storage: optuna.storages.RDBStorage
+    storage: QuickStorage
     tables: Tables
     config: StudyConfig
     url: str
+    seen: Sequence[FrozenTrial] | None = None  # its trials, of a `snapshot`
 
     @classmethod
     def create_or_load(cls, config: StudyConfig, facts: Mapping[str, Any]) -> StoredStudy:
@@ -71,7 +74,7 @@ class StoredStudy:
         return replace(stored, config=config)
 
     @classmethod
-    def _create(cls, config: StudyConfig, facts: Mapping[str, Any], storage: optuna.storages.RDBStorage) -> StoredStudy:
+    def _create(cls, config: StudyConfig, facts: Mapping[str, Any], storage: QuickStorage) -> StoredStudy:
         """A new study. Its config is stored last: a study without one was left half made, and is made again."""
         tables = Tables(storage.engine)
         study = optuna.create_study(
@@ -88,7 +91,7 @@ class StoredStudy:
         return stored
 
     @classmethod
-    def load(cls, name: str, url: str, storage: optuna.storages.RDBStorage | None = None) -> StoredStudy:
+    def load(cls, name: str, url: str, storage: QuickStorage | None = None) -> StoredStudy:
         """A stored study by name. Raises `StorageError` or `UserError` where there is none."""
         storage = storage or open_storage(url, create=False)
         names = storage_names(storage)
@@ -164,9 +167,19 @@ class StoredStudy:
                 held.enter_context(turn(engine, self.config.name))
             yield
 
+    def snapshot(self) -> StoredStudy:
+        """The study as it is now, to be looked at: its trials are read once, without their parameters."""
+        return replace(self, seen=self.storage.brief_trials(self.study._study_id))
+
+    def model_path(self, number: int) -> Path:
+        """Where the ONNX file of a finalised trial lies."""
+        return self.folder / "models" / f"trial-{number:04d}.onnx"
+
     # --- trials
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        if self.seen is not None:
+            return [t for t in self.seen if not states or t.state in states]
         return self.study.get_trials(deepcopy=False, states=states or None)
 
     def evaluated(self) -> list[FrozenTrial]:
@@ -183,17 +196,31 @@ class StoredStudy:
         The same as Optuna's `best_trials`, which copies every trial deeply first; but without repeats, and a goal that
         was missed takes no trial off the front of a compression. `trials` saves reading them again.
         """
-        points = [
-            (self.losses(t.values), t)
-            for t in (self.trials() if trials is None else trials)
-            if is_evaluated(t) and all(c <= 0 for name, c in t.constraints.items() if not name.startswith(GOAL))
-        ]
-        points.sort(key=lambda point: (point[0], point[1].number))
-        front: list[tuple[tuple[float, ...], FrozenTrial]] = []
-        for values, trial in points:  # whatever dominates a point is sorted before it
-            if not any(kept != values and all(k <= v for k, v in zip(kept, values, strict=True)) for kept, _ in front):
-                front.append((values, trial))
-        return [trial for _, trial in front]
+        found = [(self._point(t), t) for t in (self.trials() if trials is None else trials)]
+        able = [(point, t) for point, t in found if point is not None]
+        points = np.array([point for point, _ in able]).reshape(len(able), len(self.study.directions))
+        left = np.lexsort(points.T[::-1])  # whatever dominates a point is sorted before it
+        front = []
+        while len(left):
+            best, left = left[0], left[1:]
+            front.append(able[best][1])
+            worse = (points[best] <= points[left]).all(axis=1) & (points[best] < points[left]).any(axis=1)
+            left = left[~worse]
+        return front
+
+    def _point(self, trial: FrozenTrial) -> tuple[float, ...] | None:
+        """The losses of a trial that may be on the front. Found once: nothing changes a finished trial."""
+        if trial.number not in self._points:
+            if not trial.state.is_finished():
+                return None
+            limits = (value for name, value in trial.constraints.items() if not name.startswith(GOAL))
+            able = is_evaluated(trial) and all(value <= 0 for value in limits)
+            self._points[trial.number] = self.losses(trial.values) if able else None
+        return self._points[trial.number]
+
+    @cached_property
+    def _points(self) -> dict[int, tuple[float, ...] | None]:
+        return {}
 
     def losses(self, values: Sequence[float]) -> tuple[float, ...]:
         """A trial's values so that less is better of each."""
@@ -229,6 +256,10 @@ class StoredStudy:
     def working(self, trial: optuna.Trial) -> AbstractContextManager[None]:
         """Show other machines meanwhile that this one works on a trial."""
         return heartbeat(self.storage, trial._trial_id)
+
+    def together(self, trial: optuna.Trial) -> AbstractContextManager[None]:
+        """Store the parameters and attributes that a trial is given meanwhile at once, at its end."""
+        return self.storage.together(trial._trial_id)
 
     def is_told(self, trial: optuna.Trial) -> bool:
         """Whether a trial is finished: by another worker too, which took this one for dead."""
@@ -304,7 +335,7 @@ def begun(trials: Sequence[FrozenTrial]) -> int:
     return sum(t.state is not TrialState.WAITING and not t.user_attrs.get("interrupted") for t in trials)
 
 
-def storage_names(storage: optuna.storages.RDBStorage) -> list[str]:
+def storage_names(storage: QuickStorage) -> list[str]:
     return sorted(optuna.get_all_study_names(storage))
 
 
@@ -371,7 +402,7 @@ def _stored_values(config: StudyConfig) -> dict[str, Any]:
     return config.model_dump(exclude={"storage", "out"})
 
 
-def _half_made(config: StudyConfig, storage: optuna.storages.RDBStorage) -> bool:
+def _half_made(config: StudyConfig, storage: QuickStorage) -> bool:
     """Whether the study's making was cut short: then nothing but some of its attributes is there."""
     study = optuna.load_study(study_name=config.name, storage=storage)
     return "config" not in study.user_attrs and not study.trials and study.directions == _directions(config)

@@ -15,19 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from nas_edge.errors import StorageError
 from nas_edge.records import LatencyAudit, Measurement, Prediction
+from nas_edge.store.schema import metadata, prepare_tables
 
-SCHEMA_VERSION = 1
 LONG_TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
 
-metadata = sa.MetaData()
-meta_table = sa.Table(
-    "nas_edge_meta",
-    metadata,
-    sa.Column("key", sa.String(64), primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
-)
 calibration_table = sa.Table(
     "nas_edge_calibrations",
     metadata,
@@ -83,19 +75,7 @@ class Tables:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        meta_table.create(engine, checkfirst=True)
-        with engine.begin() as connection:
-            stored = connection.execute(
-                sa.select(meta_table.c.value).where(meta_table.c.key == "schema_version")
-            ).scalar_one_or_none()
-            if stored is None:
-                connection.execute(sa.insert(meta_table).values(key="schema_version", value=str(SCHEMA_VERSION)))
-            elif stored != str(SCHEMA_VERSION):
-                raise StorageError(
-                    f"the database has schema version {stored} of nas_edge, this one reads {SCHEMA_VERSION}; "
-                    "use the nas_edge that wrote it, or another --storage"
-                )
-        metadata.create_all(engine)
+        prepare_tables(engine)
 
     def add_calibration(self, fingerprint: str, domain: str, profile: Mapping[str, Any]) -> None:
         values = {"fingerprint": fingerprint, "domain": domain, "created": _now(), "profile": json.dumps(profile)}

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from nas_edge import Evaluation, ExportError, evaluate
 from nas_edge.engine import finish
-from nas_edge.engine.finish import published_model, read_recipe
+from nas_edge.engine.finish import read_recipe
 from nas_edge.export import accuracy
 from nas_edge.plugins import Registry
 from nas_edge.report.front import front_rows, trial_rows
@@ -31,7 +31,7 @@ def test_the_front_is_tested_measured_and_published(tiny: Registry, tmp_path: Pa
     assert set(finals) == {t.number for t in front}
     assert [finals[t.number]["final"] for t in front] == [True] + [False] * (len(front) - 1)
     for row, trial in zip(front_rows(stored), front, strict=True):
-        path, final = published_model(stored, trial.number), finals[trial.number]
+        path, final = stored.model_path(trial.number), finals[trial.number]
         assert sha256(path) == final["onnx_sha256"]
         assert final["test_accuracy"] == row.test_accuracy == accuracy(path, session.data.test)
         assert final["accuracy"] == row.accuracy == accuracy(path, session.data.validation)
@@ -59,7 +59,7 @@ def test_finishing_again_changes_nothing(tiny: Registry, tmp_path: Path, monkeyp
     next(iter(files)).unlink()  # a lost file is copied out of the artifacts
     search(config, tiny)
     assert {p: sha256(p) for p in (tmp_path / "models").iterdir()} == {
-        published_model(stored, number): final["onnx_sha256"] for number, final in finals.items()
+        stored.model_path(number): final["onnx_sha256"] for number, final in finals.items()
     }
 
 

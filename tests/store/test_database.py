@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from nas_edge import StorageError
 from nas_edge.store.database import open_storage, shown
-from nas_edge.store.tables import SCHEMA_VERSION, Tables
+from nas_edge.store.schema import SCHEMA_VERSION
+from nas_edge.store.tables import Tables
 
 from ..studies import sha256
 
