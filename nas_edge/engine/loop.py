@@ -89,6 +89,8 @@ def _run_trials(
 ) -> None:
     total = stored.config.trials
     rejected = failed = 0
+    with stored.alone():  # where that failed, an earlier search of this process left its trial running
+        stored.requeue_own("left by an earlier search")
     while True:
         with ExitStack() as turn:
             turn.enter_context(stored.alone())  # or the workers on this machine would ask for one trial too many
