@@ -62,6 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = (error.strerror or type(error).__name__).lower()
         return _say(USERS_MISTAKE, f"error: cannot write or read{where}: {what}; {REMEDIES[error.errno]}")
     except Exception as error:
+        kind = type(error)
+        if kind.__module__.startswith("sqlalchemy.") or kind.__name__ == "StorageInternalError":
+            # Imported only here: the quick commands do without.
+            from nas_edge.store.database import failure
+
+            return _say(USERS_MISTAKE, f"error: {failure(error)}")
         return _our_fault(error)
 
 

@@ -91,9 +91,10 @@ def _run_trials(
 ) -> None:
     total = stored.config.trials
     rejected = failed = 0
-    if (lost := lost_of(stored.config.name, final=False)) is not None:
-        with stored.alone():
+    with stored.alone():
+        if (lost := lost_of(stored.config.name, final=False)) is not None:
             stored.requeue(stored.trial(lost.trial), lost.why, again=lost.again)
+        stored.requeue_own("left by an earlier search")  # of this process, whose database failed
     while True:
         with ExitStack() as turn:
             turn.enter_context(stored.alone())  # or the workers on this machine would ask for one trial too many

@@ -17,6 +17,7 @@ from nas_edge.store.schema import prepare_optuna
 from nas_edge.store.storage import QuickStorage
 
 SQLITE_TIMEOUT_S = 60
+DAMAGED = ("malformed", "not a database")  # as SQLite says it
 SECRET, HIDDEN = "pass", "***"  # part of the names of a URL's options that are passwords, and what stands for one
 _servers: dict[str, QuickStorage] = {}  # those in use: a server has only so many connections
 
@@ -63,9 +64,12 @@ def open_storage(url: str, *, create: bool, upgrade: bool = False) -> QuickStora
                     pass
             prepare_optuna(storage, upgrade=upgrade)
         except (sa.exc.SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, OSError) as error:
+            reason = _reason(error)
             remedy = "install that driver" if isinstance(error, ImportError) else "check the URL"
+            if sqlite and any(word in reason for word in DAMAGED):
+                remedy = _replacement(Path(parsed.database or ""))
             raise StorageError(
-                f"storage {shown(url)} cannot be opened: {_reason(error)}; {remedy}, or choose another --storage"
+                f"storage {shown(url)} cannot be opened: {reason}; {remedy}, or choose another --storage"
             ) from None
         failing.pop_all()
     if not sqlite:
@@ -79,8 +83,16 @@ def storage_errors() -> Iterator[None]:
     try:
         yield
     except (sa.exc.SQLAlchemyError, StorageInternalError) as error:
-        remedy = "check space and permissions, then run the same command again"
-        raise StorageError(f"the study's database failed: {_reason(error)}; {remedy}") from error
+        raise failure(error) from error
+
+
+def failure(error: BaseException) -> StorageError:
+    """What a database that failed under way said, and the remedy."""
+    reason = _reason(error)
+    remedy = "check space and permissions, then run the same command again"
+    if any(word in reason for word in DAMAGED):
+        remedy = "the file is damaged: put a copy of it back, such as a backup beside it"
+    return StorageError(f"the study's database failed: {reason}; {remedy}")
 
 
 def close_storages() -> None:
@@ -110,6 +122,8 @@ def _prepare_file(database: str, *, create: bool) -> None:
         return
     if not create and not path.is_file():
         raise StorageError(f"there is no study database at {path}; check the name, --out or --storage")
+    if path.is_file():
+        _check_whole(path)
     mount = mount_of(path)
     if mount is not None and mount.is_network:
         raise StorageError(
@@ -118,6 +132,30 @@ def _prepare_file(database: str, *, create: bool) -> None:
             "database server, as in postgresql://user:password@host/database"
         )
     make_folder(path.parent)
+
+
+def _check_whole(path: Path) -> None:
+    """Raise `StorageError` where a file is shorter than its header says (https://sqlite.org/fileformat2.html).
+
+    What is missing may be in the write-ahead log of a killed process.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    with path.open("rb") as file:
+        header = file.read(32)
+    if header[:16] != b"SQLite format 3\0" or (log.is_file() and log.stat().st_size):
+        return
+    page = int.from_bytes(header[16:18], "big")
+    should, size = (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big"), path.stat().st_size
+    if size < should:
+        raise StorageError(
+            f"the study's database {path} was cut off: {size} of {should} bytes are left; {_replacement(path)}"
+        )
+
+
+def _replacement(path: Path) -> str:
+    """What to do about a database that is damaged."""
+    copies = sorted(path.parent.glob(f"{path.name}.backup-*"), key=lambda copy: copy.stat().st_mtime)
+    return f"put its backup {copies[-1]} in its place" if copies else "put a copy of it back: no backup is beside it"
 
 
 def _tune_sqlite(connection: Any, _record: object) -> None:
