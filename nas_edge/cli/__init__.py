@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Sequence
 
 from nas_edge.errors import MeasurementError, NasEdgeError, UserError
+from nas_edge.store.failures import is_failure
 
 DONE, OUR_FAULT, USERS_MISTAKE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 # How long torch's threads wait for each other by spinning (OpenMP's GOMP_SPINCOUNT, read when torch loads). The
@@ -62,10 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = (error.strerror or type(error).__name__).lower()
         return _say(USERS_MISTAKE, f"error: cannot write or read{where}: {what}; {REMEDIES[error.errno]}")
     except Exception as error:
-        kind = type(error)
-        if kind.__module__.startswith("sqlalchemy.") or kind.__name__ == "StorageInternalError":
-            # Imported only here: the quick commands do without.
-            from nas_edge.store.database import failure
+        if is_failure(error):
+            from nas_edge.store.database import failure  # only here: the quick commands do without
 
             return _say(USERS_MISTAKE, f"error: {failure(error)}")
         return _our_fault(error)

@@ -27,6 +27,7 @@ COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("nas_edge.cli.inspect", ("plugins", "spaces")),
     ("nas_edge.cli.targets", ("targets", "agent")),
     ("nas_edge.cli.upgrade", ("upgrade",)),
+    ("nas_edge.cli.proxy", ("storage_proxy",)),
     ("nas_edge.cli.doctor", ("doctor",)),
 )
 

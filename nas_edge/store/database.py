@@ -1,25 +1,37 @@
-"""Opens the database of a study: Optuna's RDBStorage by URL, with what SQLite needs to be quick and safe."""
+"""Opens the storage of a study by its URL: Optuna's own in a database, or the client of a proxy before one."""
 
 from __future__ import annotations
 
+import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
+import optuna
 import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
 
 from nas_edge.errors import StorageError
+from nas_edge.store.failures import is_failure, reason_of
 from nas_edge.store.mounts import mount_of
 from nas_edge.store.schema import prepare_optuna
 from nas_edge.store.storage import QuickStorage
 
+if TYPE_CHECKING:
+    from nas_edge.store.proxy import ProxyStorage
+
+    Storage = QuickStorage | ProxyStorage
+
 SQLITE_TIMEOUT_S = 60
 DAMAGED = ("malformed", "not a database")  # as SQLite says it
 SECRET, HIDDEN = "pass", "***"  # part of the names of a URL's options that are passwords, and what stands for one
-_servers: dict[str, QuickStorage] = {}  # those in use: a server has only so many connections
+PROXY = "grpc://"
+MAKING_ATTEMPTS, MAKING_S = 20, 0.2
+MADE_MEANWHILE = ("already exists", "unique", "duplicate")  # as databases say it of tables and rows
+_servers: dict[str, Storage] = {}  # those in use: a server has only so many connections
 
 
 def shown(url: str) -> str:
@@ -32,13 +44,21 @@ def shown(url: str) -> str:
     return parsed.update_query_dict(hidden).render_as_string(hide_password=True).replace(quote_plus(HIDDEN), HIDDEN)
 
 
-def open_storage(url: str, *, create: bool, upgrade: bool = False) -> QuickStorage:
-    """Optuna's storage at a URL; for a database server one in a process. Raises `StorageError`.
+def open_storage(url: str, *, create: bool) -> Storage:
+    """The storage at a URL; for a server one in a process. Raises `StorageError`."""
+    if url in _servers:
+        return _servers[url]
+    storage = _open_proxy(url) if url.startswith(PROXY) else open_database(url, create=create)
+    if storage.is_shared:
+        _servers[url] = storage
+    return storage
+
+
+def open_database(url: str, *, create: bool, upgrade: bool = False) -> QuickStorage:
+    """Optuna's storage in the database at a URL. Raises `StorageError`.
 
     An older one is refused, but for a SQLite file, unless `upgrade` brings it to this version.
     """
-    if url in _servers:
-        return _servers[url]
     try:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):  # ValueError for a port that is no number
@@ -51,12 +71,8 @@ def open_storage(url: str, *, create: bool, upgrade: bool = False) -> QuickStora
         _prepare_file(parsed.database or ":memory:", create=create)
     with ExitStack() as failing:
         try:
-            storage = QuickStorage(
-                url.replace("{", "{{").replace("}", "}}"),  # Optuna takes it for a template
-                engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT_S}} if sqlite else {},
-                skip_compatibility_check=True,  # `prepare_optuna` says what to do
-            )
-            failing.callback(_disconnect, storage)
+            storage = _connected(url, {"connect_args": {"timeout": SQLITE_TIMEOUT_S}} if sqlite else {})
+            failing.callback(disconnect, storage)
             if sqlite:
                 sa.event.listen(storage.engine, "connect", _tune_sqlite)
                 storage.engine.dispose()  # connections made before the listener
@@ -64,7 +80,7 @@ def open_storage(url: str, *, create: bool, upgrade: bool = False) -> QuickStora
                     pass
             prepare_optuna(storage, upgrade=upgrade)
         except (sa.exc.SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, OSError) as error:
-            reason = _reason(error)
+            reason = reason_of(error)
             remedy = "install that driver" if isinstance(error, ImportError) else "check the URL"
             if sqlite and any(word in reason for word in DAMAGED):
                 remedy = _replacement(Path(parsed.database or ""))
@@ -72,9 +88,34 @@ def open_storage(url: str, *, create: bool, upgrade: bool = False) -> QuickStora
                 f"storage {shown(url)} cannot be opened: {reason}; {remedy}, or choose another --storage"
             ) from None
         failing.pop_all()
-    if not sqlite:
-        _servers[url] = storage
     return storage
+
+
+def _connected(url: str, options: dict[str, Any]) -> QuickStorage:
+    """Optuna's storage, its tables made. Another process may be making them: then it is tried again."""
+    for attempt in range(MAKING_ATTEMPTS):
+        try:
+            return QuickStorage(
+                url.replace("{", "{{").replace("}", "}}"),  # Optuna takes it for a template
+                engine_kwargs=options,
+                skip_compatibility_check=True,  # `prepare_optuna` says what to do
+            )
+        except sa.exc.DBAPIError as error:
+            if attempt == MAKING_ATTEMPTS - 1 or not any(word in str(error).lower() for word in MADE_MEANWHILE):
+                raise
+            time.sleep(MAKING_S)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _open_proxy(url: str) -> ProxyStorage:
+    """The client of a storage proxy. Raises `StorageError`."""
+    try:
+        from nas_edge.store.proxy import ProxyStorage, parse_address
+    except ImportError:
+        raise StorageError("a storage proxy needs gRPC; install it with: pip install 'nas-edge[grpc]'") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return ProxyStorage(*parse_address(url))
 
 
 @contextmanager
@@ -82,13 +123,15 @@ def storage_errors() -> Iterator[None]:
     """A database that fails under way is said in one line, with the remedy."""
     try:
         yield
-    except (sa.exc.SQLAlchemyError, StorageInternalError) as error:
+    except Exception as error:
+        if not is_failure(error):
+            raise
         raise failure(error) from error
 
 
 def failure(error: BaseException) -> StorageError:
     """What a database that failed under way said, and the remedy."""
-    reason = _reason(error)
+    reason = reason_of(error)
     remedy = "check space and permissions, then run the same command again"
     if any(word in reason for word in DAMAGED):
         remedy = "the file is damaged: put a copy of it back, such as a backup beside it"
@@ -98,12 +141,16 @@ def failure(error: BaseException) -> StorageError:
 def close_storages() -> None:
     """Close the connections to database servers."""
     while _servers:
-        _disconnect(_servers.popitem()[1])
+        disconnect(_servers.popitem()[1])
 
 
-def _disconnect(storage: QuickStorage) -> None:
+def disconnect(storage: Storage) -> None:
+    """Close its connections."""
     storage.remove_session()
-    storage.engine.dispose()
+    if isinstance(storage, QuickStorage):
+        storage.engine.dispose()
+    else:
+        storage.close()
 
 
 def make_folder(path: Path) -> None:
@@ -164,9 +211,3 @@ def _tune_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
-
-
-def _reason(error: BaseException) -> str:
-    cause = error.__cause__ or error
-    cause = getattr(cause, "orig", None) or cause
-    return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__

@@ -7,22 +7,29 @@ import functools
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Protocol
 
-import sqlalchemy as sa
-from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
+
+from nas_edge.store.failures import is_failure
 
 WORKER = "worker"  # the user attribute of a trial that holds its `worker_mark`
 UNMARKED_GRACE_S = 10.0
 HEARTBEAT_S, GRACE_S = 20.0, 120.0  # how often a worker shows that it lives, and the silence after which it is dead
-# Optuna's. It offers the rest for `Study.optimize` alone.
-HEARTBEATS = sa.table("trial_heartbeats", sa.column("trial_id", sa.Integer), sa.column("heartbeat", sa.DateTime))
+
+
+class Clock(Protocol):
+    """What a storage knows of its workers. Optuna offers the rest for `Study.optimize` alone."""
+
+    def record_heartbeat(self, trial_id: int) -> None: ...
+
+    def silences(self, trial_ids: Sequence[int]) -> dict[int, float]: ...
+
+    def remove_session(self) -> None: ...
 
 
 def worker_mark() -> dict[str, Any]:
@@ -48,14 +55,17 @@ def is_dead(trial: FrozenTrial) -> bool:
 
 
 @contextmanager
-def heartbeat(storage: RDBStorage, trial_id: int) -> Iterator[None]:
+def heartbeat(storage: Clock, trial_id: int) -> Iterator[None]:
     """Show the other machines that a trial's worker lives. A database that is busy or gone is asked again."""
     ended = Event()
 
     def beat() -> None:
         while True:
-            with suppress(sa.exc.SQLAlchemyError, StorageInternalError):
+            try:
                 storage.record_heartbeat(trial_id)
+            except Exception as error:
+                if not is_failure(error):
+                    raise
             if ended.wait(HEARTBEAT_S):
                 storage.remove_session()
                 return
@@ -69,17 +79,14 @@ def heartbeat(storage: RDBStorage, trial_id: int) -> Iterator[None]:
         thread.join()
 
 
-def silent(storage: RDBStorage, trial_ids: Sequence[int]) -> set[int]:
+def silent(storage: Clock, trial_ids: Sequence[int]) -> set[int]:
     """Those of the running trials whose heartbeats have ceased, by the database's clock."""
     if not trial_ids:
         return set()
-    with storage.engine.connect() as connection:
-        now = connection.execute(sa.select(sa.func.now())).scalar_one().replace(tzinfo=None)
-        rows = connection.execute(sa.select(HEARTBEATS).where(HEARTBEATS.c.trial_id.in_(trial_ids)))
-        heard = {row.trial_id: row.heartbeat for row in rows}
+    heard = storage.silences(trial_ids)
     for trial_id in set(trial_ids) - set(heard):  # its worker may have died before the first: it has from now on
         storage.record_heartbeat(trial_id)
-    return {trial_id for trial_id, at in heard.items() if (now - at).total_seconds() > GRACE_S}
+    return {trial_id for trial_id, seconds in heard.items() if seconds > GRACE_S}
 
 
 @contextmanager

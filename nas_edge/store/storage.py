@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import optuna
@@ -25,6 +25,8 @@ from optuna.distributions import (
     json_to_distribution,
 )
 from optuna.trial import FrozenTrial, TrialState
+
+from nas_edge.store.rows import DatabaseRows
 
 BATCH = 10_000  # rows that are fetched at once
 # Optuna's tables, as far as they are read.
@@ -46,6 +48,7 @@ STEPS = sa.table(
     "trial_intermediate_values",
     *map(sa.column, ("trial_id", "step", "intermediate_value", "intermediate_value_type")),
 )
+HEARTBEATS = sa.table("trial_heartbeats", sa.column("trial_id"), sa.column("heartbeat", sa.DateTime))
 BEYOND = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}  # stored by name, all else as numbers
 
 
@@ -120,6 +123,23 @@ class QuickStorage(optuna.storages.RDBStorage):
         with self.engine.connect() as connection:
             text = connection.execute(query).scalar_one_or_none()
         return None if text is None else _distribution(text)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other machines may use it."""
+        return str(self.engine.dialect.name) != "sqlite"
+
+    @cached_property
+    def rows(self) -> DatabaseRows:
+        """Our own tables' rows. Raises `StorageError` where those are of another version."""
+        return DatabaseRows(self.engine)
+
+    def silences(self, trial_ids: Sequence[int]) -> dict[int, float]:
+        """The seconds since the last heartbeat of each of these trials that had one, by the database's clock."""
+        with self.engine.connect() as connection:
+            now = connection.execute(sa.select(sa.func.now())).scalar_one().replace(tzinfo=None)
+            found = connection.execute(sa.select(HEARTBEATS).where(HEARTBEATS.c.trial_id.in_(trial_ids)))
+            return {row.trial_id: (now - row.heartbeat).total_seconds() for row in found}
 
     def brief_trials(self, study_id: int) -> list[FrozenTrial]:
         """All trials of a study without their parameters, in a third of the time."""

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -25,9 +25,11 @@ from nas_edge.errors import StorageError, StudyMismatch, UserError
 from nas_edge.store.artifacts import ARTIFACTS, ArtifactStore, copy_newest, open_artifacts
 from nas_edge.store.database import make_folder, open_storage, shown
 from nas_edge.store.processes import WORKER, exclusively, heartbeat, is_dead, is_elsewhere, silent, worker_mark
-from nas_edge.store.storage import QuickStorage
 from nas_edge.store.tables import Tables
 from nas_edge.store.turns import turn
+
+if TYPE_CHECKING:
+    from nas_edge.store.database import Storage
 
 LOCK = ".lock"
 DIRECTIONS = {
@@ -49,7 +51,7 @@ class StoredStudy:
     """An open study. `study` is a plain Optuna study that any of its tools can load without nas_edge."""
 
     study: optuna.Study
-    storage: QuickStorage
+    storage: Storage
     tables: Tables
     config: StudyConfig
     url: str
@@ -74,9 +76,9 @@ class StoredStudy:
         return replace(stored, config=config)
 
     @classmethod
-    def _create(cls, config: StudyConfig, facts: Mapping[str, Any], storage: QuickStorage) -> StoredStudy:
+    def _create(cls, config: StudyConfig, facts: Mapping[str, Any], storage: Storage) -> StoredStudy:
         """A new study. Its config is stored last: a study without one was left half made, and is made again."""
-        tables = Tables(storage.engine)
+        tables = Tables(storage.rows)
         study = optuna.create_study(
             study_name=config.name, storage=storage, directions=_directions(config), load_if_exists=True
         )
@@ -91,7 +93,7 @@ class StoredStudy:
         return stored
 
     @classmethod
-    def load(cls, name: str, url: str, storage: QuickStorage | None = None) -> StoredStudy:
+    def load(cls, name: str, url: str, storage: Storage | None = None) -> StoredStudy:
         """A stored study by name. Raises `StorageError` or `UserError` where there is none."""
         storage = storage or open_storage(url, create=False)
         names = storage_names(storage)
@@ -105,7 +107,7 @@ class StoredStudy:
         folder = study.user_attrs.get("folder")
         here = folder if isinstance(folder, str) and Path(folder).is_dir() else None
         config = parse_config({**values, "storage": url, "out": here}, f"study {name!r}")
-        return cls(study, storage, Tables(storage.engine), config, url)
+        return cls(study, storage, Tables(storage.rows), config, url)
 
     def at(self, folder: str | Path) -> StoredStudy:
         """The same study with its files in that folder."""
@@ -159,12 +161,11 @@ class StoredStudy:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Keep the other workers from asking for trials meanwhile. Those of other machines cannot share SQLite."""
-        engine = self.storage.engine
         with ExitStack() as held:
             make_folder(self.folder)
             held.enter_context(exclusively(self.folder / LOCK))
-            if engine.dialect.name != "sqlite":
-                held.enter_context(turn(engine, self.config.name))
+            if self.storage.is_shared:
+                held.enter_context(turn(self.storage.rows, self.config.name))
             yield
 
     def snapshot(self) -> StoredStudy:
@@ -335,7 +336,7 @@ def begun(trials: Sequence[FrozenTrial]) -> int:
     return sum(t.state is not TrialState.WAITING and not t.user_attrs.get("interrupted") for t in trials)
 
 
-def storage_names(storage: QuickStorage) -> list[str]:
+def storage_names(storage: Storage) -> list[str]:
     return sorted(optuna.get_all_study_names(storage))
 
 
@@ -402,7 +403,7 @@ def _stored_values(config: StudyConfig) -> dict[str, Any]:
     return config.model_dump(exclude={"storage", "out"})
 
 
-def _half_made(config: StudyConfig, storage: QuickStorage) -> bool:
+def _half_made(config: StudyConfig, storage: Storage) -> bool:
     """Whether the study's making was cut short: then nothing but some of its attributes is there."""
     study = optuna.load_study(study_name=config.name, storage=storage)
     return "config" not in study.user_attrs and not study.trials and study.directions == _directions(config)

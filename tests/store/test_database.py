@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from nas_edge import StorageError
 from nas_edge.store.database import open_storage, shown
+from nas_edge.store.rows import DatabaseRows
 from nas_edge.store.schema import SCHEMA_VERSION
-from nas_edge.store.tables import Tables
 
 from ..studies import sha256
 
@@ -75,10 +75,10 @@ def test_a_missing_database_is_not_made_to_be_read(tmp_path: Path) -> None:
 def test_tables_of_another_version_are_refused_untouched(version: object, tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     storage = open_storage(f"sqlite:///{path}", create=True)
-    Tables(storage.engine)
+    DatabaseRows(storage.engine)
     with storage.engine.begin() as connection:
         connection.execute(sa.text("UPDATE nas_edge_meta SET value = :v"), {"v": str(version)})
         connection.execute(sa.text("DROP TABLE nas_edge_finals"))  # as if that version had no such table
     with pytest.raises(StorageError, match=f"schema version {version} of nas_edge, this one reads {SCHEMA_VERSION}"):
-        Tables(storage.engine)
+        DatabaseRows(storage.engine)
     assert "nas_edge_finals" not in sa.inspect(storage.engine).get_table_names()

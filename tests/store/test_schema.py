@@ -16,6 +16,7 @@ from nas_edge import StorageError
 from nas_edge.cli import main
 from nas_edge.store import schema
 from nas_edge.store.database import close_storages, open_storage
+from nas_edge.store.rows import DatabaseRows
 from nas_edge.store.schema import back_up, prepare_tables
 from nas_edge.store.study import StoredStudy
 from nas_edge.store.tables import Tables
@@ -107,10 +108,10 @@ def test_an_upgrade_is_done_whole_or_not_at_all(later: pytest.MonkeyPatch, tmp_p
     later.setitem(schema.UPGRADES, 1, add_note_and_fail)
     storage = open_storage(restored("0.1.0", tmp_path), create=False)
     with pytest.raises(sa.exc.OperationalError, match="nas_edge_nothing"):
-        Tables(storage.engine)
+        DatabaseRows(storage.engine)
     assert version(storage.engine) == "1" and notes(storage.engine) is None
     later.setitem(schema.UPGRADES, 1, add_note)
-    Tables(storage.engine)
+    DatabaseRows(storage.engine)
     assert notes(storage.engine) == ["from version 1"] * 4
 
 
@@ -122,17 +123,17 @@ def test_without_a_backup_nothing_is_upgraded(later: pytest.MonkeyPatch, tmp_pat
 
     later.setattr(Path, "replace", full)
     with pytest.raises(StorageError, match=r"backup study\.db\.backup-v1-\S+ cannot be written: .*No space left"):
-        Tables(storage.engine)
+        DatabaseRows(storage.engine)
     assert version(storage.engine) == "1" and notes(storage.engine) is None and backups(tmp_path) == []
 
 
 def test_a_backup_holds_what_is_not_yet_in_the_file(tmp_path: Path) -> None:
     """But in the write-ahead log."""
     storage = open_storage(f"sqlite:///{tmp_path}/study.db", create=True)
-    Tables(storage.engine).add_final("one", 3, {"accuracy": 0.5})
+    Tables(storage.rows).add_final("one", 3, {"accuracy": 0.5})
     assert (tmp_path / "study.db-wal").stat().st_size
     copy = back_up(storage.engine, "v1")
-    assert Tables(open_storage(f"sqlite:///{copy}", create=False).engine).finals("one") == {3: {"accuracy": 0.5}}
+    assert Tables(open_storage(f"sqlite:///{copy}", create=False).rows).finals("one") == {3: {"accuracy": 0.5}}
 
 
 def test_a_server_is_upgraded_by_a_command(
@@ -141,10 +142,10 @@ def test_a_server_is_upgraded_by_a_command(
     url = postgresql.database()
     engine = open_storage(url, create=True).engine
     later.setattr(schema, "SCHEMA_VERSION", 1)
-    Tables(engine).add_final("one", 3, {"accuracy": 0.5})
+    Tables(DatabaseRows(engine)).add_final("one", 3, {"accuracy": 0.5})
     later.setattr(schema, "SCHEMA_VERSION", 2)
     with pytest.raises(StorageError, match=r"of nas_edge's version 1, this one has 2; .* run: nas-edge upgrade --st"):
-        Tables(engine)
+        DatabaseRows(engine)
     assert version(engine) == "1" and notes(engine) is None
     later.setitem(schema.UPGRADES, 1, add_note_and_fail)
     with pytest.raises(sa.exc.ProgrammingError, match="nas_edge_nothing"):
@@ -154,7 +155,7 @@ def test_a_server_is_upgraded_by_a_command(
     assert main(["upgrade", "--storage", url, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["schema_version"] == schema.SCHEMA_VERSION
     assert version(engine) == "2" and notes(engine) == ["from version 1"]
-    Tables(engine)
+    DatabaseRows(engine)
 
 
 def make_optuna_older(engine: sa.Engine) -> None:

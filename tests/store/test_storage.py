@@ -10,7 +10,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_edge.store.database import open_storage
+from nas_edge.store.database import disconnect, open_database
 from nas_edge.store.storage import QuickStorage
 
 from ..postgresql import PostgreSQL
@@ -43,11 +43,13 @@ def fill(study: optuna.Study) -> None:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QuickStorage]:
-    if request.param == "sqlite":
-        yield open_storage(f"sqlite:///{tmp_path}/study.db", create=True)
-        return
-    server: PostgreSQL = request.getfixturevalue("postgresql")
-    yield open_storage(server.database(), create=True)
+    url = f"sqlite:///{tmp_path}/study.db"
+    if request.param == "postgresql":
+        server: PostgreSQL = request.getfixturevalue("postgresql")
+        url = server.database()
+    opened = open_database(url, create=True)
+    yield opened
+    disconnect(opened)
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def test_trials_are_those_that_optuna_reads(storage: QuickStorage, study: optuna
 
 
 def test_intermediate_values_are_read(tmp_path: Path) -> None:
-    storage = open_storage(f"sqlite:///{tmp_path}/study.db", create=True)
+    storage = open_database(f"sqlite:///{tmp_path}/study.db", create=True)
     study = optuna.create_study(storage=storage)
     trial = study.ask()
     for step, value in enumerate([1.5, math.inf, -math.inf, math.nan]):

@@ -10,11 +10,12 @@ import sqlalchemy as sa
 from nas_edge import Kernel, Measurement, Prediction
 from nas_edge.records import Audited, LatencyAudit
 from nas_edge.store.database import open_storage
+from nas_edge.store.rows import DatabaseRows
 from nas_edge.store.tables import Tables
 
 
 def reopened(path: Path) -> Tables:
-    return Tables(open_storage(f"sqlite:///{path}", create=True).engine)
+    return Tables(open_storage(f"sqlite:///{path}", create=True).rows)
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_finals_belong_to_their_study(path: Path) -> None:
 def test_our_tables_have_our_prefix(path: Path) -> None:
     storage = open_storage(f"sqlite:///{path}", create=True)
     before = set(sa.inspect(storage.engine).get_table_names())
-    Tables(storage.engine)
+    DatabaseRows(storage.engine)
     added = set(sa.inspect(storage.engine).get_table_names()) - before
     names = ("meta", "calibrations", "predictions", "measurements", "finals", "audits", "turns")
     assert added == {f"nas_edge_{name}" for name in names}
