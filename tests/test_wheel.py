@@ -74,7 +74,7 @@ def test_the_wheel_holds_our_packages_and_nothing_else(wheel: zipfile.ZipFile) -
 def test_the_wheel_names_command_plugins_and_license(wheel: zipfile.ZipFile) -> None:
     (info,) = {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" in name}
     points = wheel.read(f"{info}/entry_points.txt").decode()
-    assert "nas-edge = nas_edge.cli:main" in points
+    assert "nas-edge = nas_edge.__main__:main" in points
     for name, module in PROJECT["project"]["entry-points"]["nas_edge"].items():
         assert f"{name} = {module}" in points
     license_text = wheel.read(f"{info}/licenses/LICENSE").decode()

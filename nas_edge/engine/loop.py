@@ -32,6 +32,7 @@ from nas_edge.samplers.history import PARTIAL, UNDONE
 from nas_edge.samplers.registered import make_sampler
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.database import make_folder
+from nas_edge.store.failures import is_failure
 from nas_edge.store.study import REPEAT_OF, StoredStudy, begun, is_evaluated
 
 MAX_REJECTED_IN_A_ROW = 300
@@ -190,6 +191,8 @@ def _is_general(error: BaseException) -> bool:
     """Whether an error would meet the next candidates too: a missing plugin, a full disk, a database that is gone."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+    if is_failure(error):
+        return True
     return isinstance(error, UserError) and not isinstance(error, ModelError)
 
 

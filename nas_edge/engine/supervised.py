@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 CHANNEL, LOST = "NAS_EDGE_CHANNEL", "NAS_EDGE_LOST"  # environment variables: a descriptor; a `Lost` as JSON
-ORPHANED = 1  # the exit status of a worker whose supervisor is gone
+ORPHANED, ORPHAN_S = 1, 10.0  # the exit status of a worker whose supervisor is gone, and the time that it has to end
 
 
 class Lost(NamedTuple):
@@ -30,15 +32,19 @@ def is_supervised() -> bool:
 
 
 def attach() -> None:
-    """Listen from now on: without its supervisor this process ends, and others take over its trial."""
+    """Listen from now on: without its supervisor this process ends, after it gave back its trial and its turn."""
     channel = _channel()
     if channel is None:
         return
+
+    main = threading.main_thread()
 
     def listen() -> None:
         with suppress(OSError):
             while channel.recv(1):
                 pass
+        signal.pthread_kill(main.ident or 0, signal.SIGINT)  # wakes it where it sleeps, too
+        time.sleep(ORPHAN_S)
         os._exit(ORPHANED)
 
     threading.Thread(target=listen, name="supervisor", daemon=True).start()

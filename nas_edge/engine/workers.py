@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -113,7 +112,6 @@ def _await_prepared(stored: StoredStudy, progress: Progress) -> None:
 
 def _work() -> int:
     """A worker that is told on its standard input: the config, the seconds it has, and how many threads to train on."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that started this one
     given, started = json.load(sys.stdin), time.monotonic()
     attach()
     import torch
@@ -125,6 +123,8 @@ def _work() -> int:
     torch.set_num_threads(given["threads"])
     try:
         join(config, Progress(), None if given["seconds"] is None else started + given["seconds"])
+    except KeyboardInterrupt:  # its supervisor is gone
+        return 1
     except NasEdgeError as error:
         print(f"a worker ended: {error}", file=sys.stderr)  # noqa: T201
         return 2

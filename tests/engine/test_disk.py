@@ -13,11 +13,13 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from nas_edge import StorageError
 from nas_edge.cli import main
 from nas_edge.contracts import Context
+from nas_edge.engine import loop
 from nas_edge.engine.session import Session
 from nas_edge.plugins import Registry
 from nas_edge.store import processes
@@ -131,6 +133,25 @@ def test_a_trial_that_finds_no_room_for_its_work(
     stored = search(config, tiny)
     assert_whole(stored, 2, tmp_path)
     assert [t.user_attrs["why"] for t in stored.trials(TrialState.FAIL)] == ["left by an earlier search"]
+
+
+def test_a_database_that_fails_in_a_trial_costs_no_candidate(
+    tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tmp_path / "run", trials=2)
+
+    def gone(*_: object) -> None:
+        raise sa.exc.OperationalError("INSERT", {}, Exception("the connection is gone"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "store_evaluation", gone)
+        with pytest.raises(StorageError, match=r"the study's database failed: .*the connection is gone; check space"):
+            search(config, tiny)
+    stored = search(config, tiny)
+    assert_whole(stored, 2, tmp_path)
+    (failed,) = stored.trials(TrialState.FAIL)
+    assert failed.user_attrs["why"] == "stopped by an error"
+    assert [t.user_attrs["retry_of"] for t in stored.evaluated() if "retry_of" in t.user_attrs] == [failed.number]
 
 
 def test_a_clock_that_jumps(tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,11 +47,12 @@ def test_a_search_finds_there_what_it_finds_in_a_file(tiny: Registry, tmp_path: 
     assert found(direct) == found(plain)
 
 
+@pytest.mark.long
 def test_machines_share_a_study_by_the_command(
     tiny: Registry, tiny_site: Path, tmp_path: Path, postgresql: PostgreSQL
 ) -> None:
     """The proxy is a process of its own; two searches use it, and end clearly once it is gone."""
-    port, trials = free_port(), 8
+    port, trials = free_port(), 5
     url = f"grpc://127.0.0.1:{port}"
     values = environment(tiny_site, TINY_SECONDS="0.1", NAS_EDGE_STORAGE=postgresql.database())
     command = (*NAS_EDGE, "storage-proxy", "--port", str(port))

@@ -150,10 +150,10 @@ def test_ctrl_c_leaves_the_study_whole(tiny: Registry, tiny_site: Path, tmp_path
 
 
 def test_two_workers_finish_what_two_killed_ones_began(tiny: Registry, tiny_site: Path, tmp_path: Path) -> None:
-    out, trials = tmp_path / "study", 8
+    out, trials = tmp_path / "study", 6
     keep_profile(tiny_config(out, trials=trials), tiny)
     command = ["search", study_file(tmp_path / "study.toml", tiny_values(out, trials=trials)), "--workers", "2"]
-    process = start(tiny_site, *command, seconds_a_trial=0.8)
+    process = start(tiny_site, *command, seconds_a_trial=0.6)
     read_until(process, "Searching")
     stored = locate(str(out), None)
 

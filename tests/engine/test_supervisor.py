@@ -206,7 +206,7 @@ def test_a_search_survives_a_plugin_that_misbehaves(tiny: Registry, tiny_site: P
     site.mkdir()
     install(site, "misbehaving", MISBEHAVING)
     out = tmp_path / "study"
-    values = tiny_values(out, techniques=["misbehaves"], trials=4, trial_timeout=6.0, calibration_seconds=5.0)
+    values = tiny_values(out, techniques=["misbehaves"], trials=4, trial_timeout=5.0, calibration_seconds=5.0)
     file = study_file(tmp_path / "study.toml", {**values, "set": {"misbehaves.enabled": True}})
     variables = environment(tiny_site, MARK=str(tmp_path / "mark"), NAS_EDGE_LOAD_PLUGINS="tiny,misbehaving")
     variables["PYTHONPATH"] += os.pathsep + str(site)
@@ -216,9 +216,9 @@ def test_a_search_survives_a_plugin_that_misbehaves(tiny: Registry, tiny_site: P
     assert_whole(stored, 4, tmp_path)
     hung, exited = stored.trials(TrialState.FAIL)
     assert hung.params["misbehaves.how"] == "hangs" and "interrupted" not in hung.user_attrs
-    assert hung.user_attrs["why"] == "it took longer than 6 s (--trial-timeout)"
+    assert hung.user_attrs["why"] == "it took longer than 5 s (--trial-timeout)"
     assert exited.params["misbehaves.how"] == "exits once"
     assert exited.user_attrs["why"] == "its process ended with exit status 3"
     retries = {t.user_attrs["retry_of"]: t for t in stored.evaluated() if "retry_of" in t.user_attrs}
     assert set(retries) == {exited.number} and retries[exited.number].params == exited.params
-    assert "warning: trial 0: it took longer than 6 s" in done.stderr
+    assert "warning: trial 0: it took longer than 5 s" in done.stderr
