@@ -98,7 +98,13 @@ def kill_at_the_end(process: subprocess.Popen[str], out: Path) -> None:
     read_until(process, "Testing trial")
 
 
-MOMENTS = [kill_at_database, kill_at_teacher, kill_in_a_trial, kill_at_storing, kill_at_the_end]
+MOMENTS = [
+    kill_at_database,
+    kill_in_a_trial,
+    kill_at_storing,
+    pytest.param(kill_at_teacher, marks=pytest.mark.long),
+    pytest.param(kill_at_the_end, marks=pytest.mark.long),
+]
 
 
 @pytest.mark.parametrize("moment", MOMENTS, ids=lambda f: str(f.__name__))
@@ -149,6 +155,7 @@ def test_ctrl_c_leaves_the_study_whole(tiny: Registry, tiny_site: Path, tmp_path
     assert found(stored) == found(search(tiny_config(tmp_path / "whole", trials=4), tiny))
 
 
+@pytest.mark.long  # benchmarks/chaos.py does it sixty times over
 def test_two_workers_finish_what_two_killed_ones_began(tiny: Registry, tiny_site: Path, tmp_path: Path) -> None:
     out, trials = tmp_path / "study", 6
     keep_profile(tiny_config(out, trials=trials), tiny)

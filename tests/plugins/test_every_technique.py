@@ -253,7 +253,10 @@ def made_by_the_engine(
     return (folder / "model.onnx").read_bytes()
 
 
-@pytest.mark.parametrize("configs", [CONFIGS, OTHERS], ids=["configs", "others"])
+@pytest.mark.parametrize(
+    "configs",
+    [pytest.param(CONFIGS, id="configs", marks=pytest.mark.long), pytest.param(OTHERS, id="others")],
+)
 @pytest.mark.parametrize("techniques", sets_of(5), ids=names)
 def test_the_engine_makes_the_same_file_twice(
     techniques: tuple[Technique, ...], configs: dict[str, Any], taught: Context, tmp_path: Path
