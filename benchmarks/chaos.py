@@ -18,7 +18,6 @@ import hashlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -136,7 +135,11 @@ class Chaos:
 
     def _kill_server(self) -> None:
         pid = int((self.server.pgdata / "postmaster.pid").read_text().splitlines()[0])
-        os.kill(pid, signal.SIGKILL)
+        server = psutil.Process(pid)
+        _kill_all([server, *server.children(recursive=True)])
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)  # or it would pass for one that runs
+        self.server._postmaster_info = None
         self.kills["server"] += 1
         time.sleep(self.rng.uniform(*BACK_S))
         self.server.ensure_postgres_running()
