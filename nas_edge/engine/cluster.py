@@ -5,9 +5,7 @@ A node that dies takes its tasks with it; Ray starts them elsewhere, and what th
 
 from __future__ import annotations
 
-import json
 import logging
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -16,7 +14,7 @@ import sqlalchemy as sa
 
 from nas_edge.engine.loop import report
 from nas_edge.engine.supervisor import Supervisor
-from nas_edge.engine.workers import COMMAND
+from nas_edge.engine.workers import COMMAND, job, warn_of
 from nas_edge.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,10 +68,9 @@ class RayCluster:
         ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
         try:
             config = stored.config.model_copy(update={"storage": stored.url, "out": str(stored.folder.resolve())})
-            seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
-            given = {"config": config.model_dump(mode="json"), "seconds": seconds, "threads": max(1, round(self.cpus))}
+            given = job(config, deadline, threads=max(1, round(self.cpus)))
             task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=-1)(_work)
-            waiting = [task.remote(json.dumps(given)) for _ in range(config.workers)]
+            waiting = [task.remote(given) for _ in range(config.workers)]
             statuses: list[int] = []
             finished = -1
             while waiting and finished < config.trials:  # a worker that still waits for a node has nothing to do then
@@ -84,8 +81,7 @@ class RayCluster:
                     report(stored, stored.trials(), progress)
         finally:
             ray.shutdown()
-        if failed := [status for status in statuses if status]:
-            progress.warn(f"{len(failed)} workers ended early (exit statuses {failed}); the others did their trials")
+        warn_of(statuses, progress)
 
 
 def _work(given: str) -> Any:

@@ -108,7 +108,10 @@ def _run_trials(
             if finished >= total or (deadline is not None and time.monotonic() >= deadline):
                 return
             trial = None if finished + running >= total else _ask(session, stored, trials)
-            ended = None if trial is None else run_trial(session, stored, trial, trials, turn.close, progress)
+            ended = None
+            if trial is not None:
+                with in_hand(stored.config.name, trial.number, **limits(session.config, trials)):
+                    ended = run_trial(session, stored, trial, trials, turn.close, progress)
         if trial is None or ended is None:  # the last ones are in other hands: stay until they are told or dead
             time.sleep(WAIT_S)
             continue
@@ -141,18 +144,6 @@ def run_trial(
 
     Other workers may ask again after `release`, once the candidate is known; `others` were read before it.
     """
-    with in_hand(stored.config.name, trial.number, **limits(session.config, others)):
-        return _run_trial(session, stored, trial, others, release, progress)
-
-
-def _run_trial(
-    session: Session,
-    stored: StoredStudy,
-    trial: optuna.Trial,
-    others: Sequence[FrozenTrial],
-    release: Callable[[], None],
-    progress: Progress,
-) -> Ended:
     try:
         with stored.working(trial), session.context() as context:
             try:

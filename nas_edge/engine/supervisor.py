@@ -24,10 +24,10 @@ import psutil
 
 from nas_edge.engine.supervised import CHANNEL, LOST
 
-POLL_S = 0.25
+POLL_S = 1.0  # between two looks at the memory; what a worker says, and its end, is heard at once
 STOP_S = 20.0  # that an interrupted worker has to put its trial back
 MAX_DEATHS, IDLE_WEIGHT = 15, 5  # in a row, none of whose trials came to an end; those without a trial weigh more
-OUR_FAULT, INTERRUPTED = 1, 130
+OUR_FAULT = 1
 SHOW_CURSOR = "\x1b[?25h"  # a live display hides it, and a killed one cannot show it again
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Thread
@@ -39,9 +39,7 @@ def siblings(stored: StoredStudy, progress: Progress, deadline: float | None) ->
     Where the block ends with an error or an interrupt they are ended at once, and their trials queued again.
     """
     config = stored.config
-    seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
-    cores = max(1, available_cores() // config.workers)
-    given = json.dumps({"config": config.model_dump(mode="json"), "seconds": seconds, "threads": cores})
+    given = job(config, deadline, threads=max(1, available_cores() // config.workers))
     path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     supervisors = [Supervisor(COMMAND, given, path) for _ in range(config.workers - 1)]
     statuses: list[int] = []
@@ -59,6 +57,17 @@ def siblings(stored: StoredStudy, progress: Progress, deadline: float | None) ->
         raise
     for thread in threads:
         thread.join()
+    warn_of(statuses, progress)
+
+
+def job(config: StudyConfig, deadline: float | None, threads: int) -> str:
+    """What a process of `COMMAND` is told on its standard input; `deadline` is of this machine's monotonic clock."""
+    seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
+    return json.dumps({"config": config.model_dump(mode="json"), "seconds": seconds, "threads": threads})
+
+
+def warn_of(statuses: Sequence[int], progress: Progress) -> None:
+    """Say which workers failed, by the exit statuses of all."""
     if failed := [status for status in statuses if status]:
         progress.warn(f"{len(failed)} workers ended early (exit statuses {failed}); the others did their trials")
 
@@ -111,7 +120,7 @@ def _await_prepared(stored: StoredStudy, progress: Progress) -> None:
 
 
 def _work() -> int:
-    """A worker that is told on its standard input: the config, the seconds it has, and how many threads to train on."""
+    """A worker with the `job` that is on its standard input."""
     given, started = json.load(sys.stdin), time.monotonic()
     attach()
     import torch
