@@ -24,8 +24,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("samplers",),
     ("store", "engine"),
     ("report", "testing"),
-    ("api",),
     ("cli", "__main__"),
+    ("api",),
 )
 PUBLIC = "nas_edge"  # the package itself gathers the public API, and is for plugins, not for the engine
 AGENT_MAY_IMPORT = {"numpy", "onnxruntime"}

@@ -44,7 +44,8 @@ def emit(payload: Mapping[str, Any], as_json: bool, render: Callable[[], Rendera
     """Write a command's result: `payload` as one JSON object, or what `render` makes of it for a person."""
     stream = _results or sys.stdout
     if as_json:
-        stream.write(json.dumps(plain(payload), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        indent = 2 if stream.isatty() else None  # by far the quicker, and nobody reads it
+        stream.write(json.dumps(plain(payload), indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
         stream.flush()
         return
     rendered = render()
