@@ -9,7 +9,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from nas_edge.samplers.parameters import Parameter, Parameters, keys
 
-from . import conditional
+from nas_edge.testing import conditional
 
 VALUES: list[tuple[BaseDistribution, list[Any]]] = [
     (CategoricalDistribution(["a", 1, True, None]), ["a", 1, None]),

@@ -16,7 +16,7 @@ import nas_edge
 from nas_edge.samplers.history import UNDONE, History, pareto_ranks, quality_and_cost
 from nas_edge.samplers.improvement import hypervolume
 
-from . import conditional
+from nas_edge.testing import conditional
 
 OURS = ("surrogate", "evolution", "reinforce", "gradient")
 LAYERS = 7

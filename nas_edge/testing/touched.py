@@ -1,0 +1,52 @@
+"""Whether a network or a graph was changed by the one it was lent to."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import onnx
+import torch
+from torch import nn
+
+from nas_edge.testing.checks import require
+
+
+@contextmanager
+def touched(what: str, *subjects: Any) -> Iterator[None]:
+    """Fail the check where the code within changes one of these networks or graphs."""
+    before = [copy.deepcopy(subject) for subject in subjects]
+    yield
+    for old, now in zip(before, subjects, strict=True):
+        changed = difference(old, now)
+        require(
+            changed is None,
+            f"{what} changed what it was given: {changed}; work on a copy: copy.deepcopy(model), or for a graph "
+            "made.CopyFrom(model) on a new onnx.ModelProto()",
+        )
+
+
+def difference(before: Any, now: Any) -> str | None:
+    """What differs between a network or graph and its copy; None for nothing."""
+    if isinstance(now, onnx.ModelProto):
+        return None if before.SerializeToString() == now.SerializeToString() else "the graph"
+    if not isinstance(now, nn.Module):
+        return None
+    if repr(before) != repr(now):
+        return "its modules"
+    for (name, old), new in zip(before.named_modules(), now.modules(), strict=True):
+        if old.training != new.training:
+            return f"the mode (training or not) of {name or 'the network'}"
+        if len(old._forward_hooks) != len(new._forward_hooks):
+            return f"the hooks of {name or 'the network'}"
+    for (name, old), (other, new) in zip(before.named_parameters(), now.named_parameters(), strict=True):
+        if name != other or not torch.equal(old, new):
+            return f"the parameter {name}"
+        if old.requires_grad != new.requires_grad or new.grad is not None:
+            return f"the gradient of {name}"
+    for (name, old), (other, new) in zip(before.named_buffers(), now.named_buffers(), strict=True):
+        if name != other or not torch.equal(old, new):
+            return f"the buffer {name}"
+    return None
