@@ -16,7 +16,7 @@ from nas_edge.contracts import Scope
 from nas_edge.plugins import NAME
 
 RANDOM_TRIALS = 50
-THREADS = 2  # what a plugin under watch is given: not what it would set by chance
+THREADS, UNUSUAL = 2, 987654321  # what a plugin under watch finds: not what it would set by chance
 # What a plugin must leave as it found it, and what to do instead.
 WORLD = {
     "torch's random state": "draw within `with torch.random.fork_rng(devices=[]):`, as making a layer does, "
@@ -67,6 +67,7 @@ def watched(what: str, *, grad: bool = True) -> Iterator[None]:
     try:
         torch.set_num_threads(THREADS)
         torch.set_grad_enabled(grad)
+        disturb(UNUSUAL)
         before = world()
         yield
         after = world()

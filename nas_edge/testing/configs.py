@@ -16,9 +16,7 @@ from nas_edge.testing import checks
 from nas_edge.testing.checks import doing, require
 
 REMEDY = re.compile(r"; *\w|\b(use|try|give|set|leave|install|choose|turn|remove)\b", re.IGNORECASE)
-REFUSE = (
-    "in the config's __post_init__ raise InvalidCandidate(f\"{technique}: {field}={value!r} must be ...; use ...\")"
-)
+REFUSE = 'in the config\'s __post_init__ raise InvalidCandidate(f"{technique}: {field}={value!r} must be ...; use ...")'
 NO_SUCH_FIELD = "no_such_field"
 
 

@@ -74,7 +74,7 @@ class PluginTests:
         return toy_context(tmp_path)
 
     def test_its_import_is_quick(self, plugin: Any) -> None:
-        """`nas-edge plugins` and `--help` import every plugin: torch and onnxruntime must wait until they are needed."""
+        """`nas-edge plugins` and `--help` import every plugin: torch and onnxruntime must wait until needed."""
         module = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
         code = f"import sys, {module}; print(*(n for n in {HEAVY} if n in sys.modules))"
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -96,9 +96,7 @@ class PluginTests:
             "the plugin implements no hook; mark one with @hookimpl, such as register_techniques(register)",
         )
 
-    def test_it_leaves_the_techniques_of_others_to_them(
-        self, hooks: pluggy.PluginManager, context: Context
-    ) -> None:
+    def test_it_leaves_the_techniques_of_others_to_them(self, hooks: pluggy.PluginManager, context: Context) -> None:
         """An `apply_technique` that is no wrapper answers for its own technique alone, and with None for the rest."""
         technique, config = Foreign(), NoConfig()
         model = made(NETWORKS["plain"])

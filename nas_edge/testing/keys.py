@@ -24,4 +24,4 @@ def keys(space: SearchSpace) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(keys(pickle.load(sys.stdin.buffer))))  # noqa: T201, S301
+    print(json.dumps(keys(pickle.load(sys.stdin.buffer))))  # noqa: T201

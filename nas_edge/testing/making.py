@@ -56,4 +56,3 @@ def make(steps: Sequence[ActiveStep], network: Callable[[], nn.Module], context:
     for step in steps:
         final = call(engine(), step, "graph", final, context)
     return Made(model, exported, final)
-

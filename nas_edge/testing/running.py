@@ -62,9 +62,8 @@ class Watcher:
             return report
         message = said(call.excinfo.value) if call.excinfo else ""
         cls = getattr(item, "cls", None)
-        self._keep(
-            item.path.stem, cls.__name__ if cls else "", in_words(item.name), report.outcome, message, report.duration
-        )
+        subject = getattr(cls, "subject", getattr(cls, "__name__", ""))
+        self._keep(item.path.stem, subject, in_words(item.name), report.outcome, message, report.duration)
         return report
 
     def _keep(self, *values: Any) -> None:
@@ -119,8 +118,8 @@ def check_installed(name: str, told: Callable[[CheckResult], None] = lambda resu
     info = find_plugin(registry, name)
     owned = [(kind, own) for (kind, own), owner in registry.owners.items() if owner == info and kind in KINDS]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"test_{re.sub(r'[^A-Za-z0-9]', '_', info.name)}.py"
-        path.write_text(HEAD + "".join(test_class(kind, own) for kind, own in owned) + plugin_class(info.name))
+        path = Path(folder) / "test_installed.py"
+        path.write_text(HEAD + "".join(class_for(kind, own) for kind, own in owned) + plugin_class(info.name))
         return run_checks([path], told=told)
 
 
@@ -137,18 +136,19 @@ def find_plugin(registry: Registry, name: str) -> PluginInfo:
     raise unknown_name("plugin", name, [info.name for info in registry.plugins])
 
 
-def test_class(kind: str, name: str) -> str:
-    """The test file of an author, in three lines."""
+def class_for(kind: str, name: str) -> str:
+    """A test file's class for one thing that is registered, as its author would write it."""
     base, fixture = KINDS[kind]
-    return f"\n\nclass Test_{identifier(kind)}_{identifier(name)}({base}):\n    {fixture} = registered({kind!r}, {name!r})\n"
+    return written(f"{kind} {name}", base, f"{fixture} = registered({kind!r}, {name!r})")
 
 
 def plugin_class(name: str) -> str:
-    return f"\n\nclass Test_plugin_{identifier(name)}(PluginTests):\n    plugin = plugin({name!r})\n"
+    return written(f"plugin {name}", "PluginTests", f"plugin = plugin({name!r})")
 
 
-def identifier(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]", "_", text)
+def written(subject: str, base: str, fixture: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9]", "_", subject)
+    return f"\n\nclass Test_{name}({base}):\n    subject = {subject!r}\n    {fixture}\n"
 
 
 def registered(kind: str, name: str) -> Any:

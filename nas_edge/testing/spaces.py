@@ -82,8 +82,8 @@ class SearchSpaceTests:
             for seed in HASH_SEEDS
         ]
         here = keys(space)
-        for process in running:
-            out, errors = process.communicate(content)
+        said = [process.communicate(content) for process in running]
+        for process, (out, errors) in zip(running, said, strict=True):
             require(
                 process.returncode == 0,
                 f"{space.name} cannot be used in another process: {errors.decode()[-300:]}; define its class in an "
@@ -112,7 +112,7 @@ class SearchSpaceTests:
             outputs = model.train()(images)
         require(
             outputs.shape == (4, self.classes),
-            f"{what} gives {tuple(outputs.shape)} for 4 images in {self.classes} classes; end it with num_classes logits",
+            f"{what} gives {tuple(outputs.shape)} of 4 images, {self.classes} classes; end it in num_classes logits",
         )
         with doing(f"{what}: a step of training", "leave every weight that is trained on the way to the logits"):
             F.cross_entropy(outputs, torch.arange(4) % self.classes).backward()  # type: ignore[no-untyped-call]

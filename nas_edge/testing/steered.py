@@ -73,9 +73,7 @@ def build(space: SearchSpace, arch: Mapping[str, Any], *, channels: int, classes
     size = space.input_size(copy.deepcopy(dict(arch)), side)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return space.build(
-            copy.deepcopy(dict(arch)), in_channels=channels, num_classes=classes, resolution=size
-        )
+        return space.build(copy.deepcopy(dict(arch)), in_channels=channels, num_classes=classes, resolution=size)
 
 
 def differ(space: SearchSpace, one: Mapping[str, Any], other: Mapping[str, Any], **given: int) -> bool:

@@ -117,7 +117,7 @@ class TargetTests:
                 f"{what} says {str(error)!r}; name the file, in one line",
             )
         except Exception as error:
-            reason = f"{what} raised {type(error).__name__}: {error}; raise MeasurementError, which costs that trial alone"
+            reason = f"{what} raised {type(error).__name__}: {error}; raise MeasurementError"
             raise pytest.fail.Exception(reason, pytrace=True) from error
         else:
             pytest.fail(f"{what} gave {found!r}; raise MeasurementError", pytrace=False)

@@ -8,7 +8,6 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from nas_edge.samplers.parameters import Parameter, Parameters, keys
-
 from nas_edge.testing import conditional
 
 VALUES: list[tuple[BaseDistribution, list[Any]]] = [

@@ -15,7 +15,6 @@ from optuna.trial import TrialState
 import nas_edge
 from nas_edge.samplers.history import UNDONE, History, pareto_ranks, quality_and_cost
 from nas_edge.samplers.improvement import hypervolume
-
 from nas_edge.testing import conditional
 
 OURS = ("surrogate", "evolution", "reinforce", "gradient")
