@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from nas_edge.cli.output import console, emit, table
+from nas_edge.errors import PluginError, unknown_name
+from nas_edge.plugins import PluginInfo, Registry, load_plugins
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,13 +25,16 @@ def check_plugin(name: str, as_json: bool) -> None:
 
     Raises `UserError` for a plugin that is unknown or broken, and where pytest is not installed.
     """
+    plugin = find_plugin(load_plugins(), name)  # before torch is imported
     from nas_edge.testing.running import check_installed
 
     with console.status(f"checking {name}") as status:
-        results = check_installed(name, lambda result: status.update(f"{result.subject}: {result.check}"))
+        results = check_installed(plugin, lambda result: status.update(f"{result.subject}: {result.check}"))
     counts = Counter(result.outcome for result in results)
     payload = {
-        "plugin": name,
+        "plugin": plugin.name,
+        "distribution": plugin.distribution,
+        "distribution_version": plugin.version,
         **{outcome: counts[outcome] for outcome in STYLES},
         "checks": [
             {
@@ -45,6 +50,18 @@ def check_plugin(name: str, as_json: bool) -> None:
     emit(payload, as_json, lambda: _view(results, counts))
     if counts["failed"]:
         raise typer.Exit(2)
+
+
+def find_plugin(registry: Registry, name: str) -> PluginInfo:
+    """The plugin of this name, or of the distribution of this name where it has but one."""
+    found = [info for info in registry.plugins if info.name == name]
+    found = found or [info for info in registry.plugins if info.distribution == name]
+    if len(found) == 1:
+        return found[0]
+    for broken in registry.broken:
+        if name in (broken.name, broken.distribution):
+            raise PluginError(f"plugin {name!r} is broken: {broken.reason}; `nas-edge plugins` shows its traceback")
+    raise unknown_name("plugin", name, [info.name for info in registry.plugins])
 
 
 def _view(results: Sequence[CheckResult], counts: Counter[str]) -> RenderableType:

@@ -29,7 +29,8 @@ class Made(NamedTuple):
 
     @property
     def content(self) -> bytes:
-        return self.final.SerializeToString(deterministic=True)
+        found: bytes = self.final.SerializeToString(deterministic=True)
+        return found
 
 
 @functools.cache

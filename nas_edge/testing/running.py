@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from nas_edge.errors import unknown_name
-from nas_edge.plugins import PluginInfo, Registry, load_plugins
+from nas_edge.plugins import PluginInfo, load_plugins
 
 # Each kind of thing that a plugin registers: its test class, and the fixture that gives the thing.
 KINDS = {
@@ -112,28 +111,13 @@ def run_checks(
     return watcher.results
 
 
-def check_installed(name: str, told: Callable[[CheckResult], None] = lambda result: None) -> list[CheckResult]:
-    """Run the kit on a plugin and all that it registers. Raises `UserError` for one that is unknown or broken."""
-    registry = load_plugins()
-    info = find_plugin(registry, name)
-    owned = [(kind, own) for (kind, own), owner in registry.owners.items() if owner == info and kind in KINDS]
+def check_installed(info: PluginInfo, told: Callable[[CheckResult], None] = lambda result: None) -> list[CheckResult]:
+    """Run the kit on an installed plugin and all that it registers."""
+    owned = [what for what, owner in load_plugins().owners.items() if owner == info and what[0] in KINDS]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "test_installed.py"
-        path.write_text(HEAD + "".join(class_for(kind, own) for kind, own in owned) + plugin_class(info.name))
+        path.write_text(HEAD + "".join(class_for(kind, name) for kind, name in owned) + plugin_class(info.name))
         return run_checks([path], told=told)
-
-
-def find_plugin(registry: Registry, name: str) -> PluginInfo:
-    """The plugin of an entry point's name, or of a distribution that has but one."""
-    for info in registry.plugins:
-        if info.name == name:
-            return info
-    of_distribution = [info for info in registry.plugins if info.distribution == name]
-    if len(of_distribution) == 1:
-        return of_distribution[0]
-    if any(broken.name == name for broken in registry.broken):
-        registry.find("technique", name)  # says what is broken
-    raise unknown_name("plugin", name, [info.name for info in registry.plugins])
 
 
 def class_for(kind: str, name: str) -> str:

@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from nas_edge.testing import checks, conditional
 from nas_edge.testing.checks import doing, require
 
 MakeSampler = Callable[[int], optuna.samplers.BaseSampler]
-DIRECTIONS = ("maximize", "minimize")
+DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 PROPOSALS = 4
 READ_ONLY_COMPLETE = "look at each trial's state: only complete ones have values, and those that run have none yet"
 

@@ -115,7 +115,7 @@ class SearchSpaceTests:
             f"{what} gives {tuple(outputs.shape)} of 4 images, {self.classes} classes; end it in num_classes logits",
         )
         with doing(f"{what}: a step of training", "leave every weight that is trained on the way to the logits"):
-            F.cross_entropy(outputs, torch.arange(4) % self.classes).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(outputs, torch.arange(4) % self.classes).backward()
         for name, parameter in model.named_parameters():
             require(
                 not parameter.requires_grad or parameter.grad is not None,

@@ -39,12 +39,12 @@ def difference(before: Any, now: Any) -> str | None:
             return f"the mode (training or not) of {name or 'the network'}"
         if len(old._forward_hooks) != len(new._forward_hooks):
             return f"the hooks of {name or 'the network'}"
-    for (name, old), (other, new) in zip(before.named_parameters(), now.named_parameters(), strict=True):
-        if name != other or not torch.equal(old, new):
+    for (name, weight), (other, found) in zip(before.named_parameters(), now.named_parameters(), strict=True):
+        if name != other or not torch.equal(weight, found):
             return f"the parameter {name}"
-        if old.requires_grad != new.requires_grad or new.grad is not None:
+        if weight.requires_grad != found.requires_grad or found.grad is not None:
             return f"the gradient of {name}"
-    for (name, old), (other, new) in zip(before.named_buffers(), now.named_buffers(), strict=True):
-        if name != other or not torch.equal(old, new):
+    for (name, buffer), (other, state) in zip(before.named_buffers(), now.named_buffers(), strict=True):
+        if name != other or not torch.equal(buffer, state):
             return f"the buffer {name}"
     return None

@@ -182,21 +182,6 @@ def test_trials_in_other_hands_are_not_proposed_again() -> None:
     assert len(set(asked)) == 6
 
 
-def test_failed_and_pruned_trials_do_no_harm() -> None:
-    def troubled(trial: optuna.Trial) -> tuple[float, float]:
-        values = layered(trial)
-        if trial.number % 5 == 3:
-            raise optuna.TrialPruned
-        if trial.number % 5 == 4:
-            raise ValueError("no luck")
-        return values
-
-    study = optuna.create_study(directions=["maximize", "minimize"], sampler=nas_edge.sampler("surrogate", seed=0))
-    study.optimize(troubled, n_trials=40, catch=ValueError)
-    held = [tuple(t.params.values()) for t in study.trials if t.state is not TrialState.FAIL]
-    assert len(set(held)) == len(held)
-
-
 def test_the_history_is_read_as_losses() -> None:
     study = optuna.create_study(directions=["maximize", "minimize"])
     for x, values in ((1, [0.9, 5.0]), (2, [0.8, 3.0])):
