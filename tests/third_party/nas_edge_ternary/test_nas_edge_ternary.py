@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any
-
 import nas_edge_ternary
 import pytest
 from nas_edge_ternary import Ternary, TernaryConfig
 
+from nas_edge import Technique
 from nas_edge.testing import PluginTests, TechniqueTests
 
 
@@ -18,11 +16,12 @@ class TestTernary(TechniqueTests):
     impossible = ({"threshold": -1.0}, {"threshold": "half"})
 
     @pytest.fixture
-    def technique(self) -> Any:
-        return Ternary()
+    def technique(self) -> Technique:
+        made: Technique = Ternary()
+        return made
 
 
 class TestPlugin(PluginTests):
     @pytest.fixture
-    def plugin(self) -> ModuleType:
+    def plugin(self) -> object:
         return nas_edge_ternary
