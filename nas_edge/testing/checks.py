@@ -60,26 +60,42 @@ def world() -> dict[str, Any]:
 
 
 @contextmanager
-def watched(what: str, *, grad: bool = True) -> Iterator[None]:
-    """Fail the check where the code within leaves the world another one; the next check has the old one again."""
+def restored() -> Iterator[None]:
+    """Whatever the code within does to the world, afterwards it is as before."""
     rng, numpy_state, python = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    threads, grad_before, dtype = torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()
+    threads, grad, dtype = torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()
     try:
+        yield
+    finally:
+        torch.set_rng_state(rng)
+        np.random.set_state(numpy_state)
+        random.setstate(python)
+        torch.set_num_threads(threads)
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+
+
+class OwnWorld:
+    """Test classes whose checks leave each other alone: what a plugin changes in the process ends with the check."""
+
+    @pytest.fixture(autouse=True)
+    def own_world(self) -> Iterator[None]:
+        with restored():
+            yield
+
+
+@contextmanager
+def watched(what: str, *, grad: bool = True) -> Iterator[None]:
+    """Fail the check where the code within leaves the world another one than it found."""
+    with restored():
         torch.set_num_threads(THREADS)
         torch.set_grad_enabled(grad)
         disturb(UNUSUAL)
         before = world()
         yield
         after = world()
-        for name, remedy in WORLD.items():
-            require(after[name] == before[name], f"{what} changed {name}; {remedy}")
-    finally:
-        torch.set_rng_state(rng)
-        np.random.set_state(numpy_state)
-        random.setstate(python)
-        torch.set_num_threads(threads)
-        torch.set_grad_enabled(grad_before)
-        torch.set_default_dtype(dtype)
+    for name, remedy in WORLD.items():
+        require(after[name] == before[name], f"{what} changed {name}; {remedy}")
 
 
 def disturb(seed: int) -> None:

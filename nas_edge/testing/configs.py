@@ -20,7 +20,7 @@ REFUSE = 'in the config\'s __post_init__ raise InvalidCandidate(f"{technique}: {
 NO_SUCH_FIELD = "no_such_field"
 
 
-class ConfigTests:
+class ConfigTests(checks.OwnWorld):
     """A part of `TechniqueTests`."""
 
     configs: ClassVar[Sequence[Any]] = ()

@@ -23,7 +23,7 @@ PROPOSALS = 4
 READ_ONLY_COMPLETE = "look at each trial's state: only complete ones have values, and those that run have none yet"
 
 
-class SamplerTests:
+class SamplerTests(checks.OwnWorld):
     """Give the fixture `make_sampler`, what is registered: a function of the seed that makes a sampler.
 
     The checks are of plain Optuna studies: two objectives over integers, floats and choices, some of them conditional.

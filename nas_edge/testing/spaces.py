@@ -25,7 +25,7 @@ from nas_edge.testing.steered import Corner, build, corners, differ, walk
 HASH_SEEDS = ("1", "2")
 
 
-class SearchSpaceTests:
+class SearchSpaceTests(checks.OwnWorld):
     """Give the fixture `space`, and inherit the checks.
 
     A subclass may say for which images its networks are: of which `side` in pixels and how many `channels`, in how many
