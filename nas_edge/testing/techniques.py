@@ -78,7 +78,7 @@ class TechniqueTests(ConfigTests):
             if not technique.overrides(stage):
                 continue
             what = f"{technique.name}.{stage} with {config!r}"
-            with doing(what, LEAVE_ALONE), watch(what, subject, context.teacher):
+            with checks.restored(), doing(what, LEAVE_ALONE), watch(what, subject, context.teacher):
                 if stage == "objective":
                     technique.objective(config, context)
                 else:
