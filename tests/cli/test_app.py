@@ -89,7 +89,7 @@ def test_version_and_help() -> None:
         (["plugins", "--jsn"], "error: no such option: --jsn; did you mean --json? See `nas-edge plugins --help`\n"),
         (
             ["plugins", "extra"],
-            "error: got unexpected extra argument(s) (extra); see `nas-edge plugins --help`\n",
+            "error: no such command 'extra'; see `nas-edge plugins --help`\n",
         ),
     ],
 )
