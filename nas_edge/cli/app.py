@@ -25,6 +25,7 @@ COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("nas_edge.cli.latency", ("measure", "predict")),
     ("nas_edge.cli.dashboard", ("dashboard",)),
     ("nas_edge.cli.inspect", ("plugins", "spaces")),
+    ("nas_edge.cli.new_plugin", ("new_plugin",)),
     ("nas_edge.cli.targets", ("targets", "agent")),
     ("nas_edge.cli.upgrade", ("upgrade",)),
     ("nas_edge.cli.proxy", ("storage_proxy",)),
