@@ -26,8 +26,11 @@ def check_plugin(name: str, as_json: bool) -> None:
     Raises `UserError` for a plugin that is unknown or broken, and where pytest is not installed.
     """
     plugin = find_plugin(load_plugins(), name)  # before torch is imported
+    import optuna
+
     from nas_edge.testing.running import check_installed
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     with console.status(f"checking {name}") as status:
         results = check_installed(plugin, lambda result: status.update(f"{result.subject}: {result.check}"))
     counts = Counter(result.outcome for result in results)

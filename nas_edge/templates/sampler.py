@@ -18,7 +18,10 @@ KEPT = 0.8  # of the parameters
 
 
 class Example(optuna.samplers.BaseSampler):
-    """All that it knows is in the stored trials: it is made anew for each, by any of many workers."""
+    """Good trials with some parameters drawn anew.
+
+    All that it knows is in the stored trials: it is made anew for each, by any of many workers.
+    """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed

@@ -11,6 +11,8 @@ MOST_BLOCKS = 4
 
 
 class Example(SearchSpace):
+    """Depthwise separable blocks of one width."""
+
     name = "example"
     version = 1
 

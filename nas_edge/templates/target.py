@@ -16,6 +16,8 @@ LEAST_RUNS = 20
 
 
 class Example(Target):
+    """ONNX Runtime in this process."""
+
     def __init__(self, address: str) -> None:
         self.name = address
 

@@ -10,7 +10,7 @@ from nas_edge.testing import TechniqueTests
 
 class TestExample(TechniqueTests):
     reduces = "size_bytes"
-    stronger = (ExampleConfig(100_000), ExampleConfig(500), ExampleConfig(1))  # each smaller than the one before
+    stronger = (ExampleConfig(2000), ExampleConfig(200), ExampleConfig(1))  # each smaller than the one before
     impossible = ({"least": 0}, {"least": "few"})
 
     @pytest.fixture
