@@ -66,12 +66,18 @@ def baseline_of(stored: StoredStudy) -> Baseline | None:
     )
 
 
+def reference_point(points: np.ndarray) -> np.ndarray:
+    """`[2]`: how slow and wrong a network may be to count at all, where fronts `[members, 2]` are compared."""
+    worst: np.ndarray = points.max(axis=0) * np.array([SLOWER, 1.0]) + np.array([0.0, WORSE])
+    return worst
+
+
 def hypervolume_shares(fronts: Sequence[np.ndarray]) -> list[float]:
     """Of each front `[members, 2]`, of latency and error, the share of the hypervolume of all of them together."""
     from nas_edge.samplers.improvement import hypervolume  # with scipy, which most reports do without
 
     everything = np.concatenate(fronts)
-    reference = everything.max(axis=0) * np.array([SLOWER, 1.0]) + np.array([0.0, WORSE])
+    reference = reference_point(everything)
     whole = hypervolume(everything, reference)
     return [hypervolume(front, reference) / whole for front in fronts]
 

@@ -78,7 +78,7 @@ def _row(
 def _present_predictions(stored: StoredStudy) -> dict[str, Prediction]:
     """What the profile in use says, by file; nothing before an audit noted which one that is."""
     audits = stored.tables.audits(stored.config.name)
-    return stored.tables.predictions(_target_key(stored), audits[-1].profile) if audits else {}
+    return stored.tables.predictions(target_key(stored), audits[-1].profile) if audits else {}
 
 
 def _changed(searched_ms: float | None, present: Prediction | None) -> float | None:
@@ -88,7 +88,7 @@ def _changed(searched_ms: float | None, present: Prediction | None) -> float | N
     return present.ms
 
 
-def _target_key(stored: StoredStudy) -> str:
+def target_key(stored: StoredStudy) -> str:
     return str(stored.study.user_attrs["target"]["fingerprint"])
 
 
@@ -96,13 +96,13 @@ def measurement_of(stored: StoredStudy, final: Mapping[str, Any] | None) -> Meas
     """The measurement of a final file on the study's own target."""
     if final is None:
         return None
-    return stored.tables.measurement(final["onnx_sha256"], _target_key(stored))
+    return stored.tables.measurement(final["onnx_sha256"], target_key(stored))
 
 
 def trial_rows(stored: StoredStudy) -> list[dict[str, Any]]:
     """Every trial, for `show STUDY`: `latency_ms` as the search used it, and beside it what is known of it now."""
     present = _present_predictions(stored)
-    measured = stored.tables.measurements(_target_key(stored))
+    measured = stored.tables.measurements(target_key(stored))
     return [_trial_row(trial, present, measured) for trial in stored.trials()]
 
 
