@@ -110,7 +110,8 @@ def write_trials(stored: StoredStudy, trials: Sequence[FrozenTrial]) -> None:
         found = connection.execute(sa.select(sa.func.max(models.TrialModel.trial_id))).scalar_one()
         ids = {trial.number: i for i, trial in enumerate(trials, start=(found or 0) + 1)}
         for model, rows in _rows(stored.study._study_id, trials, ids):
-            connection.execute(sa.insert(model), list(rows))
+            if listed := list(rows):
+                connection.execute(sa.insert(model), listed)
         if connection.dialect.name == "postgresql":
             sequence = "SELECT setval(pg_get_serial_sequence('trials', 'trial_id'), :last)"
             connection.execute(sa.text(sequence), {"last": max(ids.values())})

@@ -103,22 +103,28 @@ def front(report: StudyReport, theme: Theme) -> Spec:
         layer += _rule(theme, "y", max(1 - report.teacher_accuracy, least), "teacher", y)
     if limit is not None:
         layer += _rule(theme, "x", limit, f"limit {limit:g} ms", x)
-    for pairs, name in ((random, "orange"), (members, "blue")):
+    searches = [[_pair(p, RANDOM, least) for p in report.random_fronts if p.search == name] for name in _names(report)]
+    for pairs, name in (*((pairs, "orange") for pairs in searches), (members, "blue")):
         line = {"type": "line", "interpolate": "step-after", "color": theme[name], "clip": True, "opacity": 0.8}
         line |= {"strokeDash": [4, 3]} if name == "orange" else {}
         if len(pairs) > 1:
             stairs = {"data": {"values": _stairs(pairs)}, "mark": line, "encoding": {"x": x, "y": y}}
             layer.append(stairs)
-    for pairs, size in ((random, 60), (given, 130), (members, 110)):
-        if pairs:
-            mark = {"type": "point", "filled": True, "size": size, "opacity": 1, "clip": True}
-            layer.append({"data": {"values": pairs}, "mark": mark, "encoding": {**common, "tooltip": tooltip}})
-    if members:
+    if members:  # beneath the candidates, or the pointer would find it in their place
         interval = {"x": {**x, "field": "low_ms"}, "x2": {"field": "high_ms"}, "y": y}
         known_ones = [v for v in members if v["low_ms"] is not None]
         mark = {"type": "rule", "color": theme["blue"], "strokeWidth": 1.5, "clip": True}
         layer.append({"data": {"values": known_ones}, "mark": mark, "encoding": interval})
+    for pairs, size in ((random, 60), (given, 130), (members, 110)):
+        if pairs:
+            mark = {"type": "point", "filled": True, "size": size, "opacity": 1, "clip": True}
+            layer.append({"data": {"values": pairs}, "mark": mark, "encoding": {**common, "tooltip": tooltip}})
     return chart(theme, height=440, layer=layer)
+
+
+def _names(report: StudyReport) -> list[str]:
+    """Those of the random searches."""
+    return list(dict.fromkeys(pair.search for pair in report.random_fronts))
 
 
 def _point(c: Candidate, least: float) -> Spec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -57,6 +58,7 @@ def page(report: StudyReport) -> str:
         report=report,
         rows=report.front,
         waterfalls=[(w, waterfall_rows(w)) for w in report.waterfalls],
+        stepped={waterfall.number for waterfall in report.waterfalls},
         figures=[title for _, title, *_ in words.FIGURES],
         pairs=predicted_pairs(report),
         decisions=decisions(report.importance) if report.importance else [],
@@ -70,6 +72,14 @@ def page(report: StudyReport) -> str:
         winner=next((row for row in report.front if row.number == report.winner), None),
     )
     return html
+
+
+@functools.cache
+def _library() -> str:
+    """Vega with all that it needs, for the page to define `vegaEmbed`; it takes a second to put together."""
+    import vl_convert
+
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def embedded(value: Any) -> str:
