@@ -298,7 +298,7 @@ def _trial(stored: StoredStudy, number: int) -> dict[str, Any]:
 
     from optuna.trial import TrialState
 
-    from nas_edge.engine.finish import read_recipe
+    from nas_edge.engine.recipes import read_recipe
 
     trial = stored.trial(number)
     payload: dict[str, Any] = {"study": stored.config.name, "number": number, "state": trial.state.name.lower()}

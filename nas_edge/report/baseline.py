@@ -50,9 +50,11 @@ def half_width(values: Sequence[float]) -> float | None:
     return float(student.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count)
 
 
-def baseline_of(stored: StoredStudy) -> Baseline | None:
-    """None where random search was not run, or has found nothing yet."""
-    others = [other for other in map(StoredStudy.snapshot, stored_baselines(stored)) if other.front()]
+def baseline_of(stored: StoredStudy, baselines: Sequence[StoredStudy] | None = None) -> Baseline | None:
+    """None where random search was not run, or has found nothing yet; `baselines` saves reading them again."""
+    if baselines is None:
+        baselines = [other.snapshot() for other in stored_baselines(stored)]
+    others = [other for other in baselines if other.front()]
     if not others or not stored.front():
         return None
     own, *random = hypervolume_shares([_points(study) for study in (stored, *others)])

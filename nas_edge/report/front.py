@@ -39,15 +39,19 @@ class FrontRow:
 
 def front_rows(stored: StoredStudy) -> list[FrontRow]:
     """The members of the front, the most accurate first."""
-    finals = stored.tables.finals(stored.config.name)
-    present = _present_predictions(stored)
-    return [_row(stored, trial, finals.get(trial.number), present) for trial in stored.front()]
+    finals, present = stored.tables.finals(stored.config.name), _present_predictions(stored)
+    measured = stored.tables.measurements(target_key(stored))
+    return [_row(stored, trial, finals.get(trial.number), present, measured) for trial in stored.front()]
 
 
 def _row(
-    stored: StoredStudy, trial: FrozenTrial, final: Mapping[str, Any] | None, present: Mapping[str, Prediction]
+    stored: StoredStudy,
+    trial: FrozenTrial,
+    final: Mapping[str, Any] | None,
+    present: Mapping[str, Prediction],
+    measurements: Mapping[str, Measurement],
 ) -> FrontRow:
-    measurement = measurement_of(stored, final)
+    measurement = measurements.get(final["onnx_sha256"]) if final else None
     searched_ms = trial.values[1]
     found = searched_ms if trial.user_attrs["latency_source"] == "predicted" else None
     predicted = final["predicted_ms"] if final else found

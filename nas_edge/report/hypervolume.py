@@ -9,7 +9,6 @@ from itertools import accumulate
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from nas_edge.engine.baseline import stored_baselines
 from nas_edge.report.baseline import reference_point
 from nas_edge.store.study import StoredStudy
 
@@ -48,10 +47,9 @@ class Advances:
     searches: tuple[Advance, ...]
 
 
-def advances(stored: StoredStudy) -> Advances | None:
+def advances(stored: StoredStudy, baselines: Sequence[StoredStudy] = ()) -> Advances | None:
     """None before anything was found."""
-    others = [other.snapshot() for other in stored_baselines(stored)]
-    named = [(stored.config.sampler, False, stored), *((other.config.name, True, other) for other in others)]
+    named = [(stored.config.sampler, False, stored), *((other.config.name, True, other) for other in baselines)]
     found = [(name, random, study, _losses(study.front())) for name, random, study in named if study.front()]
     if not found or found[0][1]:
         return None

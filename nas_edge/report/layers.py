@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx
 
-from nas_edge.engine.finish import copy_model
+from nas_edge.engine.recipes import copy_model
 from nas_edge.errors import ModelError, StorageError, UserError
 from nas_edge.latency.profile import BASE, Profile
 from nas_edge.records import Kernel, Prediction

@@ -9,7 +9,7 @@ from typing import TypeVar
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.records import Measurement, Prediction
-from nas_edge.report.front import FrontRow, measurement_of, target_key
+from nas_edge.report.front import FrontRow, target_key
 from nas_edge.samplers.history import PARTIAL
 from nas_edge.store.study import REPEAT_OF, StoredStudy
 
@@ -50,10 +50,11 @@ def points(stored: StoredStudy, front: Sequence[FrontRow]) -> Points:
     key = target_key(stored)
     predicted, measured = stored.tables.predictions(key), stored.tables.measurements(key)
     finals = stored.tables.finals(stored.config.name)
-    members = [_member(stored, row, finals.get(row.number), predicted) for row in front]
+    trials = {t.number: t for t in stored.trials()}
+    members = [_member(row, trials[row.number], finals.get(row.number), predicted, measured) for row in front]
     numbers = {row.number for row in front}
     others = [
-        c for t in stored.trials() if t.number not in numbers and (c := _candidate(stored, t, predicted, measured))
+        c for t in trials.values() if t.number not in numbers and (c := _candidate(stored, t, predicted, measured))
     ]
     return Points((*members, *spread(others, MOST_POINTS)), len(members) + len(others))
 
@@ -69,12 +70,15 @@ def spread(items: Sequence[T], most: int) -> list[T]:
 
 
 def _member(
-    stored: StoredStudy, row: FrontRow, final: Mapping[str, object] | None, predicted: Mapping[str, Prediction]
+    row: FrontRow,
+    trial: FrozenTrial,
+    final: Mapping[str, object] | None,
+    predicted: Mapping[str, Prediction],
+    measured: Mapping[str, Measurement],
 ) -> Candidate:
-    measurement = measurement_of(stored, final)
-    trial = stored.trial(row.number)
-    sha256 = str(final["onnx_sha256"] if final else trial.user_attrs["onnx_sha256"])
-    known = measurement or predicted.get(sha256)
+    onnx_sha256 = str(final["onnx_sha256"] if final else trial.user_attrs["onnx_sha256"])
+    measurement = measured.get(onnx_sha256) if final else None
+    known = measurement or predicted.get(onnx_sha256)
     return Candidate(
         number=row.number,
         kind=FRONT,

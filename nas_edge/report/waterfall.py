@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial
 
-from nas_edge.engine.finish import read_recipe
+from nas_edge.engine.recipes import read_recipe
 from nas_edge.errors import StorageError
 from nas_edge.records import TRAINING, Evaluation, StepRecord
 from nas_edge.report.front import FrontRow

@@ -69,11 +69,11 @@ class StudyReport:
     @classmethod
     def of(cls, stored: StoredStudy) -> StudyReport:
         """Reads the study once. Raises `StorageError` where its database cannot be read."""
-        stored = stored.snapshot()
+        stored, baselines = stored.snapshot(), [other.snapshot() for other in stored_baselines(stored)]
         front, compression = tuple(sorted(front_rows(stored), key=_order)), Compression.of(stored)
         winner = _winner(front, compression)
-        audit, random_search = latency_audit(stored), baseline_of(stored)
-        seen, found_effects, advanced = points(stored, front), tuple(effects(stored)), advances(stored)
+        audit, random_search = latency_audit(stored), baseline_of(stored, baselines)
+        seen, found_effects, advanced = points(stored, front), tuple(effects(stored)), advances(stored, baselines)
         steps, known = tuple(waterfalls(stored, front)), facts(stored)
         return cls(
             study=stored.config.name,
@@ -86,7 +86,7 @@ class StudyReport:
             teacher_accuracy=stored.study.user_attrs.get("teacher_accuracy"),
             front=front,
             points=seen,
-            random_fronts=tuple(_random_fronts(stored)),
+            random_fronts=tuple(_random_fronts(baselines)),
             given=_given(compression),
             goals=compression.to_json() if compression else None,
             waterfalls=steps,
@@ -130,10 +130,9 @@ def _given(compression: Compression | None) -> Pair | None:
     return Pair("the model as it was given", model.number, model.accuracy, model.latency_ms)
 
 
-def _random_fronts(stored: StoredStudy) -> list[Pair]:
-    searches = [other.snapshot() for other in stored_baselines(stored)]
+def _random_fronts(baselines: Sequence[StoredStudy]) -> list[Pair]:
     return [
         Pair(other.config.name, row.number, row.accuracy, row.latency_ms)
-        for other in searches
+        for other in baselines
         for row in front_rows(other)
     ]

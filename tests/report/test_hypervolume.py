@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nas_edge.engine.baseline import stored_baselines
 from nas_edge.report.hypervolume import advances
 
 from .made import hand_made
@@ -30,7 +31,7 @@ def test_shares_are_areas_counted_by_hand(tmp_path: Path) -> None:
 
 def test_random_search_stands_beside_and_both_are_shares_of_all(tmp_path: Path) -> None:
     stored = hand_made(tmp_path, [(0.9, 2.0)], [(0.5, 1.0)], baseline="random")
-    found = advances(stored.snapshot())
+    found = advances(stored.snapshot(), [other.snapshot() for other in stored_baselines(stored)])
     assert found is not None
     own, random = found.searches
     assert (own.random, random.random) == (False, True)

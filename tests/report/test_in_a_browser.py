@@ -107,7 +107,7 @@ def test_it_is_dark_on_a_dark_screen_and_light_on_paper(
 def test_links_open_what_they_lead_to_and_titles_sort(browser: webdriver.Chrome, report: Path) -> None:
     opened(browser, report)
     link = browser.find_elements(By.CSS_SELECTOR, "table.sortable td a")[-1]
-    part = browser.find_element(By.ID, link.get_attribute("href").rpartition("#")[2])
+    part = browser.find_element(By.ID, str(link.get_attribute("href")).rpartition("#")[2])
     assert part.get_attribute("open") is None
     browser.execute_script("arguments[0].click()", link)
     WebDriverWait(browser, 5).until(lambda _: part.get_attribute("open") is not None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nas_edge.engine.finish import read_recipe
+from nas_edge.engine.recipes import read_recipe
 from nas_edge.report.front import front_rows
 from nas_edge.report.page import waterfall_rows
 from nas_edge.report.waterfall import COSTLY, USELESS, effects, kind_of_reason, waterfalls
