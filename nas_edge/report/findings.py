@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,11 +14,10 @@ from optuna.trial import TrialState
 
 from nas_edge.report.baseline import Baseline
 from nas_edge.report.front import FrontRow
-from nas_edge.report.waterfall import COSTLY, OTHER, USELESS, TechniqueEffect, Waterfall, kind_of_reason
+from nas_edge.report.technique_findings import LEAST_CHANGE, LEAST_TO_JUDGE, helped, hurt, undone
+from nas_edge.report.waterfall import TechniqueEffect, Waterfall
 from nas_edge.store.study import REPEAT_OF, StoredStudy
 
-LEAST_TO_JUDGE = 3  # candidates, before a median says something of a technique
-LEAST_CHANGE = 0.02  # of a latency or a size, that is worth a word
 PLATEAU = 20  # candidates, and a tenth of all, without a new member of the front
 GAP = 0.3  # of the front's width, in ratios of latency
 LEAST_GAP = 1.25  # times slower
@@ -47,12 +46,13 @@ def findings(
         ("front", _best(front)),
         ("limit", _over_limit(stored, front)),
         ("random search", _random(random_search)),
-        *(("undone", text) for text in _undone(waterfalls, effects)),
-        ("speed", _helped(effects, "latency", "faster")),
-        ("size", _helped(effects, "size", "smaller")),
-        *(("technique", text) for text in _hurt(effects)),
+        *(("undone", text) for text in undone(waterfalls, effects)),
+        ("speed", helped(effects, "latency", "faster")),
+        ("size", helped(effects, "size", "smaller")),
+        *(("technique", text) for text in hurt(effects)),
         ("predictions", _predictions(audit)),
         ("predictions", _outside(front)),
+        ("measurements", _unstable(front)),
         ("test split", _test_split(stored, front)),
         ("gap", _gap(front)),
         ("plateau", _plateau(stored)),
@@ -102,77 +102,6 @@ def _random(found: Baseline | None) -> str | None:
     )
 
 
-def _undone(waterfalls: Sequence[Waterfall], effects: Sequence[TechniqueEffect]) -> Iterator[str]:
-    """Techniques that the gate took back, on the front and in the whole study, with the gate's own words."""
-    tried, undone, why = _on_the_front(waterfalls)
-    for effect in sorted(effects, key=lambda e: -e.undone):
-        if not effect.undone:
-            continue
-        name, on_front = effect.name, ""
-        if undone[name]:
-            on_front = f", and in {undone[name]} of the {tried[name]} best trade-offs that tried it"
-        reasons = effect.why_undone or why[name]
-        yield (
-            f"{name} was undone in {effect.undone} of the {effect.tried} candidates that tried it{on_front}"
-            f"{_cause(reasons, effect.example)}."
-        )
-
-
-def _on_the_front(waterfalls: Sequence[Waterfall]) -> tuple[Counter[str], Counter[str], dict[str, Counter[str]]]:
-    """In how many members each technique was tried, in how many undone, and why."""
-    tried: Counter[str] = Counter()
-    undone: Counter[str] = Counter()
-    why: dict[str, Counter[str]] = {}
-    for waterfall in waterfalls:
-        by_name: dict[str, list[str | None]] = {}
-        for step in waterfall.steps:
-            by_name.setdefault(step.technique, []).append(step.undone)
-        for name, ends in by_name.items():
-            tried[name] += 1
-            reasons = why.setdefault(name, Counter())
-            if None not in ends:
-                undone[name] += 1
-                reasons[next((k for e in ends if e and (k := kind_of_reason(e)) != OTHER), OTHER)] += 1
-    return tried, undone, why
-
-
-def _cause(reasons: Mapping[str, int], example: str | None) -> str:
-    """Why, by the records that were read: the reason that most of them give."""
-    if not reasons:
-        return ""
-    reason, number = max(reasons.items(), key=lambda item: item[1])
-    total = sum(reasons.values())
-    said = {USELESS: "it made the file neither faster nor smaller here", COSTLY: "it cost too much accuracy"}
-    of = f" in {number} of the {total} records that were read" if number < total else ""
-    return f": {said.get(reason, reason)}{of}" + (
-        f' ("{example}")' if example and kind_of_reason(example) == reason else ""
-    )
-
-
-def _helped(effects: Sequence[TechniqueEffect], figure: str, word: str) -> str | None:
-    """Which techniques changed a figure for the better, by their medians."""
-    judged = [(e, getattr(e, figure)) for e in effects if e.stood >= LEAST_TO_JUDGE and getattr(e, figure) is not None]
-    helped = sorted(((e, c) for e, c in judged if c <= -LEAST_CHANGE), key=lambda pair: pair[1])
-    if not helped:
-        return None
-    said = [f"{e.name} by {-c:.0%}{_points(e.accuracy)} (median of {e.stood} candidates)" for e, c in helped]
-    return f"What made candidates {word}: " + "; ".join(said) + "."
-
-
-def _points(accuracy: float | None) -> str:
-    return "" if accuracy is None else f", {100 * accuracy:+.1f} points of accuracy"
-
-
-def _hurt(effects: Sequence[TechniqueEffect]) -> Iterator[str]:
-    for e in effects:
-        if e.stood >= LEAST_TO_JUDGE and e.latency is not None and e.latency >= LEAST_CHANGE:
-            smaller = f" and {-e.size:.0%} smaller" if e.size is not None and e.size <= -LEAST_CHANGE else ""
-            yield (
-                f"{e.name} made candidates {e.latency:.0%} slower on this device{smaller} where it stood (median of "
-                f"{e.stood} candidates)."
-            )
-
-
 def _predictions(audit: Mapping[str, Any] | None) -> str | None:
     if audit is None:
         return None
@@ -191,7 +120,8 @@ def _predictions(audit: Mapping[str, Any] | None) -> str | None:
 
 
 def _outside(front: Sequence[FrontRow]) -> str | None:
-    pairs = [(row.predicted_ms, row.measured_ms) for row in front if row.predicted_ms and row.measured_ms]
+    steady = [row for row in front if not row.unstable_because]
+    pairs = [(row.predicted_ms, row.measured_ms) for row in steady if row.predicted_ms and row.measured_ms]
     if not pairs:
         return None
     ratios = [measured / predicted - 1 for predicted, measured in pairs]
@@ -203,6 +133,16 @@ def _outside(front: Sequence[FrontRow]) -> str | None:
         f"The {len(pairs)} best trade-offs that were measured are {abs(middle):.1%} {word} than predicted in the "
         f"median, {min(ratios):+.1%} to {max(ratios):+.1%}."
         + (" Choosing by predictions favours what is predicted too fast." if middle > 0 else "")
+    )
+
+
+def _unstable(front: Sequence[FrontRow]) -> str | None:
+    shaky = [row for row in front if row.unstable_because]
+    if not shaky:
+        return None
+    return (
+        f"{len(shaky)} of the {len(front)} best trade-offs may have been measured wrongly, such as trial "
+        f"{shaky[0].number}: {shaky[0].unstable_because}."
     )
 
 

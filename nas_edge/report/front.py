@@ -17,8 +17,8 @@ class FrontRow:
     """One member of the front.
 
     `accuracy` is on validation, `test_accuracy` on the untouched test split; `latency_ms` is measured where that was
-    done. `repredicted_ms` is what the profile in use says where the search used an earlier one. `within_budget` is
-    False where it is over `--max-latency-ms` after all.
+    done, and `unstable_because` says why that may be wrong. `repredicted_ms` is what the profile in use says where the
+    search used an earlier one. `within_budget` is False where it is over `--max-latency-ms` after all.
     """
 
     number: int
@@ -30,6 +30,7 @@ class FrontRow:
     measured_ms: float | None
     measured_low_ms: float | None
     measured_high_ms: float | None
+    unstable_because: str | None
     size_bytes: int
     techniques: str
     trained_longer: bool
@@ -71,6 +72,7 @@ def _row(
         measured_ms=measured,
         measured_low_ms=measurement.low_ms if measurement else None,
         measured_high_ms=measurement.high_ms if measurement else None,
+        unstable_because=measurement.unstable_because if measurement else None,
         size_bytes=final["size_bytes"] if final else trial.user_attrs["size_bytes"],
         techniques=(final or {}).get("techniques") or trial.user_attrs.get("techniques", ""),
         trained_longer=bool(final and final["final"]),

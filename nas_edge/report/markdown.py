@@ -50,6 +50,7 @@ def _front(report: StudyReport) -> list[str]:
             words.percent(row.accuracy, 2) + (" (trained longer)" if row.trained_longer else ""),
             words.percent(row.test_accuracy, 2),
             words.interval(row.measured_ms, row.measured_low_ms, row.measured_high_ms)
+            + (", may be wrong" if row.unstable_because else "")
             + ("" if row.within_budget else ", over the limit"),
             words.ms(row.repredicted_ms or row.predicted_ms),
             words.size(row.size_bytes),

@@ -19,13 +19,14 @@ from benchmarks.support.bulk import write_trials
 from benchmarks.support.instant import tiny_model
 from nas_edge.config import StudyConfig
 from nas_edge.engine.baseline import stored_baselines
+from nas_edge.engine.standing import GIVEN
 from nas_edge.latency.heldout import HeldOutError
 from nas_edge.latency.model import LatencyModel
 from nas_edge.latency.profile import Profile
 from nas_edge.records import TRAINING, Audited, Evaluation, Figures, LatencyAudit, Measurement, Prediction, StepRecord
 from nas_edge.samplers.history import PARTIAL, UNDONE
 from nas_edge.spec import ArchSpec, CandidateSpec, Step
-from nas_edge.store.study import BASELINE, REPEAT_OF, StoredStudy
+from nas_edge.store.study import BASELINE, REPEAT_OF, START, StoredStudy
 from nas_edge.store.tables import prediction_table
 
 KEY, PROFILE = "0123456789abcdef", "profile"
@@ -301,7 +302,10 @@ Found = Sequence[tuple[float, float]]
 
 
 def hand_made(folder: Path, found: Found, random: Found = (), **changes: Any) -> StoredStudy:
-    """A study of such accuracies and latencies in ms, and its random search; nothing else is known of a candidate."""
+    """A study of such accuracies and latencies in ms, and its random search; nothing else is known of a candidate.
+
+    The first of a compression is the model as it was given.
+    """
     stored = empty_study(folder, **changes)
     for study, values in zip([stored, *stored_baselines(stored)], (found, random), strict=False):
         _plain(study, values)
@@ -314,8 +318,10 @@ def _plain(stored: StoredStudy, found: Found) -> None:
         attrs = {"key": str(number), "techniques": "none", "latency_source": "measured", "size_bytes": 1000}
         limit = stored.config.max_latency_ms
         constraints = None if limit is None else {"latency_ms": latency_ms - limit}
-        sha256 = {"onnx_sha256": f"{stored.config.name}-{number}"}
-        trial = _frozen(TrialState.COMPLETE, [accuracy, latency_ms], {}, {}, {**attrs, **sha256}, {}, constraints)
+        attrs["onnx_sha256"] = f"{stored.config.name}-{number}"
+        if stored.config.goals is not None and number == 0:
+            attrs[START] = GIVEN
+        trial = _frozen(TrialState.COMPLETE, [accuracy, latency_ms], {}, {}, attrs, {}, constraints)
         trial.number = trial._trial_id = number
         trials.append(trial)
     if trials:

@@ -143,3 +143,15 @@ def test_an_audit_that_found_nothing_steady_says_so(tmp_path: Path) -> None:
     audit = {"audited": 0, "unstable": [{"trial": 0}, {"trial": 1}], "stated": {}}
     found = [f.text for f in findings(stored, front_rows(stored), [], [], audit, None) if f.about == "predictions"]
     assert found == ["No prediction could be checked: 2 candidates were measured while the device was not steady."]
+
+
+def test_a_measurement_that_may_be_wrong_is_doubted_and_compared_with_nothing(tmp_path: Path) -> None:
+    stored = made_study(tmp_path)
+    rows = front_rows(stored)
+    shaky = [replace(rows[0], unstable_because="the device slowed down", measured_ms=9.0), *rows[1:]]
+    found = {f.about: f.text for f in findings(stored, shaky, [], [], None, None)}
+    assert found["measurements"] == (
+        f"1 of the {len(rows)} best trade-offs may have been measured wrongly, such as trial {rows[0].number}: "
+        "the device slowed down."
+    )
+    assert f"The {len(rows) - 1} best trade-offs that were measured are 4.0% slower" in found["predictions"]
