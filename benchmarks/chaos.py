@@ -35,7 +35,7 @@ import psutil
 from optuna.trial import TrialState
 
 from benchmarks.support.log import log
-from nas_edge.engine.finish import copy_model, read_recipe
+from nas_edge.engine.recipes import copy_model, read_recipe
 from nas_edge.errors import StorageError
 from nas_edge.store.study import StoredStudy
 

@@ -21,6 +21,7 @@ USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]  # click's UsageE
 COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("nas_edge.cli.study", ("search", "resume", "worker", "show", "export")),
     ("nas_edge.cli.compress", ("compress",)),
+    ("nas_edge.cli.report", ("report",)),
     ("nas_edge.cli.calibrate", ("calibrate",)),
     ("nas_edge.cli.latency", ("measure", "predict")),
     ("nas_edge.cli.dashboard", ("dashboard",)),

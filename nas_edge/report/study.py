@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import optuna
 
 from nas_edge.config import StudyConfig
-from nas_edge.engine.finish import read_recipe
 from nas_edge.engine.progress import Progress
+from nas_edge.engine.recipes import read_recipe
 from nas_edge.errors import UserError
 from nas_edge.records import Evaluation
 from nas_edge.report.front import FrontRow, front_rows, trial_rows
@@ -114,6 +114,13 @@ class Study:
         from nas_edge.report.export import export_trial  # with onnxruntime, which looking does without
 
         return export_trial(self.stored, number, Path(folder), progress or Progress())
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the report, as `nas-edge report` does; the file's name says the format. By default in its folder."""
+        from nas_edge.report.whole import StudyReport
+        from nas_edge.report.writing import write_report
+
+        return write_report(StudyReport.of(self.stored), Path(path) if path else self.folder / "report.html")
 
     def frame(self, *, front: bool = False) -> pd.DataFrame:
         """All trials, or the front, as a table of pandas with the trial's number as index.

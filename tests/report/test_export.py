@@ -16,8 +16,8 @@ from nas_edge import CandidateSpec, Measurement
 from nas_edge.cli import main
 from nas_edge.config import TrainConfig
 from nas_edge.data import load_data
-from nas_edge.engine.finish import parse_recipe
 from nas_edge.engine.progress import Progress
+from nas_edge.engine.recipes import parse_recipe
 from nas_edge.pipeline import produce
 from nas_edge.plugins import Registry
 from nas_edge.report.card import card
