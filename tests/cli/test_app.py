@@ -86,7 +86,7 @@ def test_version_and_help() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["plugns"], "error: no such command 'plugns'; did you mean 'plugins'? See `nas-edge --help`\n"),
+        (["plugns"], "error: no such command 'plugns'; did you mean 'plugins', 'new-plugin'? See `nas-edge --help`\n"),
         (["plugins", "--jsn"], "error: no such option: --jsn; did you mean --json? See `nas-edge plugins --help`\n"),
         (
             ["plugins", "extra"],
