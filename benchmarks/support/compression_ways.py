@@ -125,7 +125,7 @@ def compress(setting: Setting, network: nn.Module, seed: int, images: int) -> li
         if not done.exists():
             found = nas_edge.compress(
                 setting.reference,
-                data=setting.data,
+                data=setting.images,  # split as the baseline was trained, whatever the seed of the search
                 trials=TRIALS,
                 seed=seed,
                 out=str(folder),
