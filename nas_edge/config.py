@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nas_edge.conditions import Until
 from nas_edge.errors import UserError, unknown_name
 from nas_edge.files import Malformed, parse_json, read_toml
 from nas_edge.goals import Goals
-from nas_edge.until import Until
 
 DEFAULT_EPOCHS = 4
 DEFAULT_MOST_SAMPLES = 6_000  # they rank candidates well enough; those worth it are trained for longer at the end

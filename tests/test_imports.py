@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "spec", "records"),
     ("contracts", "hookspecs"),
-    ("plugins", "config", "goals", "until"),
+    ("plugins", "config", "goals", "conditions"),
     ("data", "train", "export", "latency", "targets", "agent", "onnx_files"),
     ("estimate", "figures", "gate", "steps", "making", "pipeline", "models", "evaluate"),
     ("samplers",),

@@ -19,7 +19,9 @@ USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]  # click's UsageE
 
 # What is a command in each module: functions, and groups of them. An underscore becomes a hyphen.
 COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("nas_edge.cli.study", ("search", "resume", "worker", "show", "export")),
+    ("nas_edge.cli.study", ("search", "resume", "worker")),
+    ("nas_edge.cli.show", ("show",)),
+    ("nas_edge.cli.export", ("export",)),
     ("nas_edge.cli.compress", ("compress",)),
     ("nas_edge.cli.report", ("report",)),
     ("nas_edge.cli.calibrate", ("calibrate",)),

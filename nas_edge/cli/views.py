@@ -11,6 +11,7 @@ from rich.text import Text
 
 from nas_edge.cli.goals import goals_table
 from nas_edge.cli.output import facts, table
+from nas_edge.report.selection import State
 
 if TYPE_CHECKING:
     from nas_edge.report.compression import Compression
@@ -28,15 +29,19 @@ FIGURES = (
 )
 
 
-def study_view(
-    stored: StoredStudy, front: Sequence[FrontRow], compression: Compression | None = None
-) -> RenderableType:
-    from nas_edge.report.audit import error_line, latency_audit
-    from nas_edge.report.baseline import baseline_of, describe
-    from nas_edge.report.summary import counts, shown_url
-
+def front_table(front: Sequence[FrontRow], of: int) -> RenderableType:
+    """Members of the front, which has so many."""
+    if not of:
+        return "No finished trial meets the limits yet."
     shown = table(
-        ">trial", ">accuracy", ">test", ">predicted ms", ">measured ms", ">size kB", "techniques", title="Pareto front"
+        ">trial",
+        ">accuracy",
+        ">test",
+        ">predicted ms",
+        ">measured ms",
+        ">size kB",
+        "techniques",
+        title=_title("Pareto front", front, of),
     )
     for row in front:
         shown.add_row(
@@ -48,6 +53,45 @@ def study_view(
             f"{row.size_bytes / 1000:.1f}",
             row.techniques,
         )
+    notes = ["* trained for longer after the search"] if any(r.trained_longer for r in front) else []
+    return Group(shown, *notes)
+
+
+def trials_table(trials: Sequence[Mapping[str, Any]], of: int) -> RenderableType:
+    """Trials of so many, as the search saw them: those that did not end well with the reason."""
+    if not of:
+        return "There is no trial yet."
+    title = _title("Trials", trials, of)
+    shown = table(
+        ">trial", "state", ">accuracy", ">latency ms", ">measured ms", ">size kB", "techniques, or why", title=title
+    )
+    for row in trials:
+        shown.add_row(
+            str(row["number"]),
+            State.of(row["state"]),
+            _figure(row["accuracy"], "{:.2%}"),
+            _figure(row["latency_ms"], "{:.3f}"),
+            _figure(row["measured_ms"], "{:.3f}"),
+            _figure(row["size_bytes"], "{:,.1f}", 1 / 1000),
+            Text(row["why"], "dim") if row["why"] else Text(row["techniques"] or "-"),
+        )
+    return shown
+
+
+def _title(what: str, shown: Sequence[object], of: int) -> str:
+    return what if len(shown) == of else f"{what}: {len(shown)} of {of}"
+
+
+def _figure(value: float | None, form: str, scale: float = 1) -> str:
+    return "-" if value is None else form.format(value * scale)
+
+
+def study_view(stored: StoredStudy, shown: RenderableType, compression: Compression | None = None) -> RenderableType:
+    """Its goals, what is shown of it, and where it stands."""
+    from nas_edge.report.audit import error_line, latency_audit
+    from nas_edge.report.baseline import baseline_of, describe
+    from nas_edge.report.summary import counts, shown_url
+
     state, baseline = counts(stored), baseline_of(stored)
     ends = [
         f"{n} {label}" for label, n in state.items() if not label.startswith("with ") and (n or label == "finished")
@@ -62,10 +106,8 @@ def study_view(
         "study": shown_url(stored),
         "next": f"nas-edge export {stored.folder} TRIAL -o DIR",
     }
-    notes = ["* trained for longer after the search"] if any(r.trained_longer for r in front) else []
-    nothing = ["No finished trial meets the limits yet."] if not front else []
     goals = [goals_table(compression), ""] if compression else []
-    return Group(*goals, *([shown] if front else nothing), *notes, "", facts(where))
+    return Group(*goals, shown, "", facts(where))
 
 
 def _predicted(row: FrontRow) -> str:
