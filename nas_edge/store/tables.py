@@ -86,6 +86,11 @@ class Tables:
         found = self.rows.select(calibration_table.name, ["profile"], where, "id")
         return json.loads(found[-1][0]) if found else None
 
+    def device(self, fingerprint: str) -> dict[str, Any]:
+        """What the newest profile of a target says of the device; nothing where there is none."""
+        found = self.rows.select(calibration_table.name, ["profile"], {"fingerprint": fingerprint}, "id")
+        return dict(json.loads(found[-1][0])["fingerprint"]) if found else {}
+
     def add_prediction(self, onnx_sha256: str, fingerprint: str, profile: str, prediction: Prediction) -> None:
         """Store what a profile says of a file, without the kernels. Another worker may have been quicker."""
         record = {k: v for k, v in asdict(prediction).items() if k != "kernels"}

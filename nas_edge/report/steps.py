@@ -1,0 +1,38 @@
+"""The record of a candidate as rows of text: what `show STUDY TRIAL` prints and the note of a trial holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# What a row shows of a step: title, figure, format.
+FIGURES = (
+    ("parameters", "parameters", "{:,}"),
+    ("MACs", "macs", "{:,}"),
+    ("bytes", "size_bytes", "{:,}"),
+    ("compressed", "compressed_bytes", "{:,}"),
+    ("ms", "latency_ms", "{:.3f}"),
+    ("accuracy", "accuracy", "{:.2%}"),
+)
+
+
+def step_rows(steps: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A row a step: its number, with an x where it was undone, technique, stage, the figures, seconds.
+
+    A figure reads `before -> after` where it changed, is one number where it did not, and a dash where it is not known.
+    """
+    return [
+        [
+            f"{number}x" if step["undone"] else str(number),
+            step["technique"],
+            step["stage"],
+            *(_change(step["before"][name], step["after"][name], form) for _, name, form in FIGURES),
+            f"{step['seconds']:.2f}",
+        ]
+        for number, step in enumerate(steps, start=1)
+    ]
+
+
+def _change(before: float | None, after: float | None, form: str) -> str:
+    old, new = ("-" if value is None else form.format(value) for value in (before, after))
+    return old if old == new else f"{old} -> {new}"
