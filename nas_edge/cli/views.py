@@ -11,12 +11,13 @@ from rich.text import Text
 
 from nas_edge.cli.goals import goals_table
 from nas_edge.cli.output import facts, table
-from nas_edge.report.steps import FIGURES, step_rows
+from nas_edge.report.steps import FIGURES, PREDICTED, step_rows
 
 if TYPE_CHECKING:
     from nas_edge.report.compression import Compression
     from nas_edge.report.front import FrontRow
     from nas_edge.store.study import StoredStudy
+
 
 def study_view(
     stored: StoredStudy, front: Sequence[FrontRow], compression: Compression | None = None
@@ -84,7 +85,7 @@ def trial_view(payload: dict[str, Any]) -> RenderableType:
 def steps_table(steps: Sequence[Mapping[str, Any]]) -> Table:
     """The record: a row a step, `before -> after` where it changed something, one number where it did not."""
     columns = [f">{title}" for title, _, _ in FIGURES]
-    shown = table("", "technique", "stage", *columns, ">seconds", title="Steps")
+    shown = table("", "technique", "stage", *columns, ">seconds", title=f"Steps ({PREDICTED} predicted)")
     for step, row in zip(steps, step_rows(steps), strict=True):
         shown.add_row(*row, style="dim" if step["undone"] else "")
     return shown

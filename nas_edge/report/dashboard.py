@@ -24,7 +24,7 @@ from nas_edge.engine.finish import read_recipe
 from nas_edge.errors import NasEdgeError, StorageError
 from nas_edge.records import Evaluation
 from nas_edge.report.markdown import plain
-from nas_edge.report.notes import evaluated_note, study_facts, study_note, trial_note
+from nas_edge.report.notes import NO_OTHER, evaluated_note, interval, linked, study_facts, study_note, trial_note
 from nas_edge.report.pictures import steps_picture
 from nas_edge.samplers.history import UNDONE
 from nas_edge.store.study import GOAL, StoredStudy, is_evaluated
@@ -44,6 +44,7 @@ HARMLESS["X-Content-Type-Options"] = "nosniff"
 PICTURE = "steps.svg"
 FINAL = "final-"  # begins the names of the files of a trial that was trained for longer; the study holds them
 SIZE = "size (kB)"
+FINISHED = {state.name.capitalize() for state in TrialState if state.is_finished()}
 FRESH_S = 5.0  # how long what was read of a study is shown
 PATIENCE = 10  # and how many times as long as it took to read
 
@@ -149,7 +150,7 @@ class StudyPages:
         """Put what is ours into the answer that the page of the study is made from."""
         with self._lock:
             self._read()
-            if any(self._has_changed(shown) for shown in answer["trials"]):
+            if any(self._is_news(shown) for shown in answer["trials"]):
                 self._due = 0.0
                 self._read()
             finals = [a for a in answer.get("artifacts", ()) if a["filename"].startswith(FINAL)]
@@ -201,9 +202,10 @@ class StudyPages:
         took = time.monotonic() - began
         self._due = began + took + max(FRESH_S, PATIENCE * took)
 
-    def _has_changed(self, shown: Answer) -> bool:
+    def _is_news(self, shown: Answer) -> bool:
+        """Whether a trial that is to be shown was not finished, or not there, when the study was read."""
         known = self._trials.get(shown["number"])
-        return known is None or known.state.name.capitalize() != shown["state"]
+        return known is None or (shown["state"] in FINISHED and not known.state.is_finished())
 
     # --- its trials
 
@@ -225,7 +227,7 @@ class StudyPages:
         if final is not None:
             shown["accuracy on test images"] = f"{final['test_accuracy']:.2%}"
             if measured := self._measured.get(final["onnx_sha256"]):
-                shown["latency measured"] = f"{measured.p50_ms:.3g} ms ({measured.low_ms:.3g} to {measured.high_ms:.3g})"
+                shown["latency measured at the end"] = interval(measured.p50_ms, measured.low_ms, measured.high_ms)
         for name, excess in trial.constraints.items():
             shown[f"limit: {name.removeprefix(GOAL)}"] = "met" if excess <= 0 else f"exceeded by {excess:.3g}"
         if UNDONE in attrs:
@@ -237,23 +239,21 @@ class StudyPages:
             return trial_note(trial, self._link)
         final = self._finals.get(trial.number)
         measurement = None if final is None else self._measured.get(final["onnx_sha256"])
-        place = self._place(trial)
         made_from, note = self._notes.get(trial.number, (None, ""))
-        if made_from != (place, final, measurement):
+        if made_from != (final, measurement):
             try:
                 note = evaluated_note(
                     trial.number,
                     self._evaluation(trial),
-                    place,
                     study=self._stored.config.name,
                     picture=f"/artifacts/{self._stored.study._study_id}/{trial._trial_id}/{_picture_id(trial)}",
                     final=final,
                     measurement=measurement,
                 )
             except StorageError as error:
-                return f"{place}\n\n{plain(error)}"
-            self._notes[trial.number] = ((place, final, measurement), note)
-        return note
+                note = plain(error)
+            self._notes[trial.number] = ((final, measurement), note)
+        return f"{self._place(trial)}\n\n{note}"
 
     def _evaluation(self, trial: FrozenTrial) -> Evaluation:
         """What was found of a candidate, at last. Raises `StorageError`."""
@@ -263,7 +263,7 @@ class StudyPages:
     def _place(self, trial: FrozenTrial) -> str:
         """How a trial stands to the others."""
         if trial.number in self._front:
-            return "**One of the best trade-offs** (on the Pareto front): no other trial is better in one and as good in all."
+            return f"**One of the best trade-offs** (on the Pareto front): {NO_OTHER}."
         broken = [name for name, excess in trial.constraints.items() if excess > 0 and not name.startswith(GOAL)]
         if broken:
             return f"**Breaks a limit** of the study: {plain(', '.join(broken))}."
@@ -275,7 +275,7 @@ class StudyPages:
         ]
         if not better:
             return ""
-        return f"Not among the best trade-offs: [trial {better[0]}]({self._link(better[0])}) is as good or better in all."
+        return f"Not one of the best trade-offs: {linked(better[0], self._link)} is as good or better in everything."
 
 
 def _picture_id(trial: FrozenTrial) -> str:

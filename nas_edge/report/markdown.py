@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 ACTIVE = re.compile(r"([\\`*_{}\[\]()<>#|~!&:@$])")
 
+GAP = "\u00a0\u00a0"  # spaces that stay: the dashboard sets columns side by side without any
+
 
 def plain(text: object) -> str:
     """A text in one line, its `->` as an arrow, without the meaning that Markdown gives to its characters."""
@@ -22,4 +24,4 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join([cells[0], *(GAP + cell if cell else '' for cell in cells[1:])])} |"

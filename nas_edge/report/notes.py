@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -12,23 +13,24 @@ from nas_edge.config import StudyConfig
 from nas_edge.records import Evaluation, Measurement
 from nas_edge.report.audit import error_line, latency_audit
 from nas_edge.report.baseline import baseline_of, describe
+from nas_edge.report.compression import Compression
 from nas_edge.report.front import front_rows
 from nas_edge.report.markdown import plain, table
-from nas_edge.report.steps import FIGURES, step_rows
+from nas_edge.report.steps import FIGURES, PREDICTED, step_rows
 from nas_edge.report.summary import counts
 from nas_edge.store.study import REPEAT_OF, StoredStudy
 
 Link = Callable[[int], str]  # of a trial's number: where its page is
 
-GAP = "\u2003"  # a wide space, for the dashboard sets columns side by side without one
-SHOWN = [figure for figure in FIGURES if figure[1] != "compressed_bytes"]
+NO_OTHER = "no other trial is better in something and as good in everything else"
+KEPT = "\u00a0"  # a space at which no line is broken
 
 
 def trial_note(trial: FrozenTrial, link: Link) -> str:
     """What a trial without a model of its own came to."""
     why = plain(trial.user_attrs.get("why", ""))
     if REPEAT_OF in trial.user_attrs:
-        return f"The same candidate as {_linked(trial.user_attrs[REPEAT_OF], link)}, whose results it repeats."
+        return f"The same candidate as {linked(trial.user_attrs[REPEAT_OF], link)}, whose results it repeats."
     if trial.state is TrialState.PRUNED:
         reason = why.removeprefix("rejected\\: ")
         return f"**Rejected** before its training was done: {reason}." if why else "**Rejected.**"
@@ -42,24 +44,19 @@ def trial_note(trial: FrozenTrial, link: Link) -> str:
 def evaluated_note(
     number: int,
     evaluation: Evaluation,
-    place: str,
     *,
     study: str,
     picture: str,
     final: Mapping[str, Any] | None = None,
     measurement: Measurement | None = None,
 ) -> str:
-    """The note of an evaluated trial. `place` says how it stands to the others, `picture` is the URL of its picture."""
-    steps = asdict(evaluation)["steps"]
+    """The note of an evaluated trial; `picture` is the URL of its picture."""
     blocks = [
-        place,
         table(("", ""), _figures(evaluation, final, measurement)),
+        _doubt(measurement),
         "### What each step changed",
         f"![What each step changed]({picture})",
-        table(
-            ("", f"{GAP}step", f"{GAP}stage", *(f">{GAP}{title}" for title, _, _ in SHOWN), f">{GAP}seconds"),
-            [[GAP + plain(cell) for cell in _without_compressed(row)] for row in step_rows(steps)],
-        ),
+        _steps(evaluation),
         "\n".join(_remarks(evaluation)),
         "### Take it with you",
         f"`nas-edge export {study} {number} -o DIR` writes the model, its recipe and a card that says what it is."
@@ -72,16 +69,14 @@ def evaluated_note(
 def _figures(
     evaluation: Evaluation, final: Mapping[str, Any] | None, measurement: Measurement | None
 ) -> list[tuple[str, str]]:
-    interval = f"{evaluation.latency_low_ms:.3g} to {evaluation.latency_high_ms:.3g}"
+    found = interval(evaluation.latency_ms, evaluation.latency_low_ms, evaluation.latency_high_ms)
     rows = [("**accuracy**, validation images", f"{evaluation.accuracy:.2%}")]
     if final is not None:
         rows.append((f"**accuracy**, {final['test_images']:,} test images", f"{final['test_accuracy']:.2%}"))
-    rows.append((f"**latency**, {evaluation.latency_source}", f"{evaluation.latency_ms:.3g} ms ({interval})"))
+    rows.append((f"**latency**, {evaluation.latency_source}", found))
     if measurement is not None and evaluation.latency_source == "predicted":
-        interval = f"{measurement.low_ms:.3g} to {measurement.high_ms:.3g}"
-        rows.append(("**latency**, measured", f"{measurement.p50_ms:.3g} ms ({interval})"))
-    if measurement is not None and measurement.unstable_because:
-        rows.append(("the measurement may be unstable", plain(measurement.unstable_because)))
+        measured = interval(measurement.p50_ms, measurement.low_ms, measurement.high_ms)
+        rows.append(("**latency**, measured", measured))
     rows.append(("**size** of the ONNX file", f"{evaluation.size_bytes:,} bytes"))
     rows.append(("parameters", f"{evaluation.parameters:,}"))
     rows.append(("multiply-accumulates", "not known" if evaluation.macs is None else f"{evaluation.macs:,}"))
@@ -90,9 +85,23 @@ def _figures(
     return rows
 
 
-def _without_compressed(row: Sequence[str]) -> list[str]:
-    column = 3 + [name for _, name, _ in FIGURES].index("compressed_bytes")
-    return [*row[:column], *row[column + 1 :]]
+def _doubt(measurement: Measurement | None) -> str:
+    if measurement is None or measurement.unstable_because is None:
+        return ""
+    return f"**The measurement may be unstable**: {plain(measurement.unstable_because)}."
+
+
+def _steps(evaluation: Evaluation) -> str:
+    """The steps as a table, without what deflate would leave of the file."""
+    titles = [title for title, _, _ in FIGURES]
+    left_out = titles.index("compressed")
+    del titles[left_out]
+    rows = []
+    for number, technique, stage, *figures, seconds in step_rows(asdict(evaluation)["steps"]):
+        del figures[left_out]
+        rows.append([plain(cell).replace(" ", KEPT) for cell in (number, f"{technique}, {stage}", *figures, seconds)])
+    said = f"`{PREDICTED}` stands before a latency that was predicted; all others were measured."
+    return f"{table(('', 'step', *(f'>{title}' for title in titles), '>seconds'), rows)}\n\n{said}"
 
 
 def _remarks(evaluation: Evaluation) -> list[str]:
@@ -108,7 +117,6 @@ def _remarks(evaluation: Evaluation) -> list[str]:
 
 def study_note(stored: StoredStudy, link: Link) -> str:
     """The front with links to its trials, how far it can be trusted, the data, the device and the settings."""
-    device = device_of(stored)
     baseline = baseline_of(stored)
     trust = [f"- error of the latency predictions: {plain(error_line(latency_audit(stored)))}"]
     if baseline is not None:
@@ -117,14 +125,15 @@ def study_note(stored: StoredStudy, link: Link) -> str:
         "### The best trade-offs",
         _front(stored, link),
         "\n".join(trust),
+        _goals(stored),
         "### The study",
-        table(("", ""), [(plain(name), plain(value)) for name, value in study_facts(stored).items()]),
+        _facts(study_facts(stored)),
         "### The device",
-        table(("", ""), [(plain(name), plain(value)) for name, value in device.items()]) if device else "Not known yet.",
+        _facts(device_of(stored)) or "Not known yet.",
         "### The settings that differ from the defaults",
         "\n".join(["```toml", *_settings(stored.config), "```"]),
     ]
-    return "\n\n".join(blocks)
+    return "\n\n".join(block for block in blocks if block)
 
 
 def study_facts(stored: StoredStudy) -> dict[str, str]:
@@ -147,13 +156,17 @@ def study_facts(stored: StoredStudy) -> dict[str, str]:
     return facts if teacher is None else {**facts, "teacher": f"{teacher:.2%} on validation images"}
 
 
+def _facts(facts: Mapping[str, str]) -> str:
+    return table(("", ""), [(plain(name), plain(value)) for name, value in facts.items()]) if facts else ""
+
+
 def device_of(stored: StoredStudy) -> dict[str, str]:
     """What is known of the device that the study is for; nothing before it was calibrated."""
     facts = stored.tables.device(str(stored.study.user_attrs["target"]["fingerprint"]))
     return {
-        name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         for name, value in facts.items()
-        if value not in (None, "", [])
+        if value not in (None, "", []) and name != "load"  # that of a moment
     }
 
 
@@ -163,7 +176,7 @@ def _front(stored: StoredStudy, link: Link) -> str:
         return "No finished trial meets the limits yet."
     cells = [
         (
-            _linked(row.number, link),
+            linked(row.number, link),
             f"{row.accuracy:.2%}" + ("\\*" if row.trained_longer else ""),
             "-" if row.test_accuracy is None else f"{row.test_accuracy:.2%}",
             "-" if row.predicted_ms is None else f"{row.predicted_ms:.3f}",
@@ -177,27 +190,47 @@ def _front(stored: StoredStudy, link: Link) -> str:
         for row in rows
     ]
     head = ("trial", ">accuracy", ">test", ">predicted ms", ">measured ms", ">size kB", "techniques")
-    said = "Each is the most accurate of all that are as fast; the most accurate comes first."
+    said = f"Of each: {NO_OTHER}."
     if any(row.trained_longer for row in rows):
         said += " \\* trained for longer after the search."
     return f"{said}\n\n{table(head, cells)}"
 
 
-def _linked(number: int, link: Link) -> str:
+def _goals(stored: StoredStudy) -> str:
+    """What a compression is to reach, and what its best model reaches; nothing for a search."""
+    found = Compression.of(stored)
+    if found is None:
+        return ""
+    rows = [
+        (
+            plain(goal.name),
+            f"{goal.wanted:g} {goal.unit}",
+            f"{goal.reached:.3g} {goal.unit}",
+            "yes" if goal.met else "no",
+        )
+        for goal in found.goals
+    ]
+    head = table(("goal", "unit", ">wanted", ">reached", "met"), rows)
+    return f"### The goals, and what trial {found.best.number} reaches\n\n{head}"
+
+
+def interval(ms: float, low_ms: float, high_ms: float) -> str:
+    return f"{ms:.3g} ms ({low_ms:.3g} to {high_ms:.3g})"
+
+
+def linked(number: int, link: Link) -> str:
     return f"[trial {number}]({link(number)})"
 
 
 def _settings(config: StudyConfig) -> list[str]:
     """The settings in the words of a study file."""
-    import json
-
     where = {"study", "storage", "out", "techniques"}
     values = {"space": config.space, "data": config.data, "target": config.target, "trials": config.trials}
     values |= config.model_dump(exclude_defaults=True, exclude=where, mode="json")
     lines = []
     for name, value in sorted(values.items(), key=lambda item: isinstance(item[1], dict)):
         if isinstance(value, dict):
-            lines += [f"[{name}]", *(f"{json.dumps(k)} = {json.dumps(v)}" if "." in k else f"{k} = {json.dumps(v)}" for k, v in value.items())]
+            lines += ["", f"[{name}]", *(f"{json.dumps(key)} = {json.dumps(one)}" for key, one in value.items())]
         else:
             lines.append(f"{name} = {json.dumps(value)}")
-    return [line.replace("`", "'") for line in lines]
+    return [line.replace("`", "'") for line in lines]  # a fence would end the block

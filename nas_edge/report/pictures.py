@@ -5,16 +5,19 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nas_edge.records import Evaluation, Figures
+from nas_edge.report.steps import PREDICTED
 
 LABEL, PANEL, BAR, ROW, HEAD = 190, 220, 150, 24, 46  # pixels
 CHANGED, STAYS, SHIPS, UNDONE = "#1f77b4", "#c6dbef", "#0b3d66", "#888888"
 PANELS = (
-    ("latency (ms)", "latency_ms", "{:.3f}"),
+    (f"latency (ms, {PREDICTED} predicted)", "latency_ms", "{:.3f}"),
     ("size (bytes)", "size_bytes", "{:,.0f}"),
     ("accuracy, validation", "accuracy", "{:.2%}"),
 )
+FIGURES = (*(name for _, name, _ in PANELS), "latency_source")
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def steps_picture(evaluation: Evaluation) -> str:
 
 
 def _rows(evaluation: Evaluation) -> list[Row]:
-    known: dict[str, float | None] = {name: None for _, name, _ in PANELS}
+    known: dict[str, Any] = dict.fromkeys(FIGURES)
     rows = []
     for number, step in enumerate(evaluation.steps, start=1):
         after = {name: getattr(step.after, name) for name in known}
@@ -59,8 +62,8 @@ def _rows(evaluation: Evaluation) -> list[Row]:
             continue
         known |= {name: value for name, value in after.items() if value is not None}
         rows.append(Row(f"{number}  {step.technique}, {step.stage}", Figures(**known), changed))
-    ships = {name: getattr(evaluation, name) for name in known}
-    return [*rows, Row("the file that ships", Figures(**ships), frozenset(ships), last=True)]
+    ships = {name: getattr(evaluation, name) for name in FIGURES}
+    return [*rows, Row("the file that ships", Figures(**ships), frozenset(FIGURES), last=True)]
 
 
 def _panel(rows: Sequence[Row], x: int, title: str, name: str, form: str) -> list[str]:
@@ -77,7 +80,8 @@ def _panel(rows: Sequence[Row], x: int, title: str, name: str, form: str) -> lis
         paint = f'fill="none" stroke="{UNDONE}" stroke-dasharray="3 2"' if row.undone else f'fill="{colour}"'
         parts.append(f'<rect x="{x}" y="{y + 3}" width="{length:.1f}" height="{ROW - 7}" {paint}/>')
         ink = f' fill="{UNDONE}"' if row.undone else ""
-        parts.append(f'<text x="{x + length + 5:.1f}" y="{y + 15}"{ink}>{form.format(value)}</text>')
+        mark = PREDICTED if name == "latency_ms" and row.figures.latency_source == "predicted" else ""
+        parts.append(f'<text x="{x + length + 5:.1f}" y="{y + 15}"{ink}>{mark}{form.format(value)}</text>')
     return parts
 
 
@@ -90,5 +94,7 @@ def _legend(y: int) -> str:
     parts = []
     for i, (paint, text) in enumerate(marks):
         x = LABEL + PANEL * i
-        parts.append(f'<rect x="{x}" y="{y - 10}" width="14" height="11" {paint}/><text x="{x + 20}" y="{y}">{text}</text>')
+        parts.append(
+            f'<rect x="{x}" y="{y - 10}" width="14" height="11" {paint}/><text x="{x + 20}" y="{y}">{text}</text>'
+        )
     return "".join(parts)

@@ -16,6 +16,9 @@ FIGURES = (
 )
 
 
+PREDICTED = "~"  # before a latency that was not measured
+
+
 def step_rows(steps: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """A row a step: its number, with an x where it was undone, technique, stage, the figures, seconds.
 
@@ -26,13 +29,20 @@ def step_rows(steps: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             f"{number}x" if step["undone"] else str(number),
             step["technique"],
             step["stage"],
-            *(_change(step["before"][name], step["after"][name], form) for _, name, form in FIGURES),
+            *(_change(step, name, form) for _, name, form in FIGURES),
             f"{step['seconds']:.2f}",
         ]
         for number, step in enumerate(steps, start=1)
     ]
 
 
-def _change(before: float | None, after: float | None, form: str) -> str:
-    old, new = ("-" if value is None else form.format(value) for value in (before, after))
+def _change(step: Mapping[str, Any], name: str, form: str) -> str:
+    old, new = (_figure(step[side], name, form) for side in ("before", "after"))
     return old if old == new else f"{old} -> {new}"
+
+
+def _figure(figures: Mapping[str, Any], name: str, form: str) -> str:
+    if figures[name] is None:
+        return "-"
+    mark = PREDICTED if name == "latency_ms" and figures["latency_source"] == "predicted" else ""
+    return mark + form.format(figures[name])
