@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -79,11 +80,11 @@ class Completing:
         self._lock = threading.Lock()
 
     def apply(self, callback: View, route: Route) -> View:
-        completed = {STUDIES: self._studies, STUDY: self._study, **dict.fromkeys(ARTIFACTS, self._artifact)}
-        if route.method == "GET":
-            complete = completed.get(route.rule)
-            return callback if complete is None else lambda **given: complete(callback, **given)
-        return callback if route.rule in NOTES else _refused
+        if route.method != "GET":
+            return callback if route.rule in NOTES else _refused
+        completed: dict[str, View] = {STUDIES: self._studies, STUDY: self._study}
+        completed |= dict.fromkeys(ARTIFACTS, self._artifact)
+        return partial(completed[route.rule], callback) if route.rule in completed else callback
 
     def _studies(self, callback: View) -> Any:
         answer = callback()
@@ -221,7 +222,7 @@ class StudyPages:
     def _attributes(self, trial: FrozenTrial) -> dict[str, str]:
         """What is worth a column, in short."""
         attrs, final = trial.user_attrs, self._finals.get(trial.number)
-        shown = {name: attrs[name] for name in ("techniques", "accuracy", "latency") if name in attrs}
+        shown: dict[str, str] = {name: attrs[name] for name in ("techniques", "accuracy", "latency") if name in attrs}
         if "size_bytes" in attrs:
             shown[SIZE] = f"{attrs['size_bytes'] / 1000:.1f}"
         if final is not None:
