@@ -37,7 +37,7 @@ $(READY): pyproject.toml constraints.txt
 	    sys.exit("nas-edge needs Python 3.11 or newer; $(PYTHON) is %s; try: make PYTHON=python3.12" % sys.version.split()[0] if old else 0)'
 	@echo "setting up .venv: torch, onnxruntime and others, some minutes"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test,lint,dashboard]'
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test,lint,dashboard,report]'
 	@touch $@
 
 # The type checker reaches the mapped packages under the names that they are imported by.

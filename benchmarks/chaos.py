@@ -35,7 +35,7 @@ import psutil
 from optuna.trial import TrialState
 
 from benchmarks.support.log import log
-from nas_edge.engine.finish import copy_model, read_recipe
+from nas_edge.engine.recipes import copy_model, read_recipe
 from nas_edge.errors import StorageError
 from nas_edge.store.study import StoredStudy
 
@@ -137,9 +137,7 @@ class Chaos:
         pid = int((self.server.pgdata / "postmaster.pid").read_text().splitlines()[0])
         server = psutil.Process(pid)
         _kill_all([server, *server.children(recursive=True)])
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)  # or it would pass for one that runs
-        self.server._postmaster_info = None
+        server.wait(60)  # until it is reaped, it would pass for one that runs
         self.kills["server"] += 1
         time.sleep(self.rng.uniform(*BACK_S))
         self.server.ensure_postgres_running()

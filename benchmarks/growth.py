@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -133,15 +133,21 @@ def look(view: str, url: str) -> dict[str, float] | None:
     """One command in a process of its own, in seconds; None where there is no such command."""
     if not any(view in names for _, names in COMMANDS):
         return None
+    with tempfile.TemporaryDirectory() as folder:
+        page = ("-o", f"{folder}/report.html") if view == "report" else ()  # which --json alone would not draw
+        return _timed((view, NAME, "--storage", url, "--json", *page))
+
+
+def _timed(command: Sequence[str]) -> dict[str, float]:
     start = time.perf_counter()
-    with subprocess.Popen((*CLI, view, NAME, "--storage", url, "--json"), stdout=subprocess.PIPE) as process:
+    with subprocess.Popen((*CLI, *command), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.read()
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     took = time.perf_counter() - start
     if process.returncode:
-        raise RuntimeError(f"nas-edge {view} ended with exit status {process.returncode}")
+        raise RuntimeError(f"nas-edge {command[0]} ended with exit status {process.returncode}")
     processor = used.ru_utime + used.ru_stime
     return {"s": round(took, 2), "processor_s": round(processor, 2)}
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import nas_edge
 from benchmarks.support.baseline_training import Setting, trained_baseline
 from benchmarks.support.log import Log, log
-from nas_edge.engine.finish import copy_model
+from nas_edge.engine.recipes import copy_model
 from nas_edge.export.runtime import accuracy
 
 NETWORKS = {"MobileNetV1": "fashion_mnist_v1", "MobileNetV2": "fashion_mnist", "MobileNetV3": "fashion_mnist_v3"}

@@ -44,8 +44,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from nas_edge.api import calibrate, compress, load_study, sampler, search
     from nas_edge.data.vision import import_torchvision
+    from nas_edge.engine.progress import Progress
+    from nas_edge.report.compression import Compression
+    from nas_edge.report.study import Study
 
 _LATER = {  # they need torch: imported when first asked for
+    "Compression": "nas_edge.report.compression",
+    "Progress": "nas_edge.engine.progress",
+    "Study": "nas_edge.report.study",
     "calibrate": "nas_edge.api",
     "compress": "nas_edge.api",
     "import_torchvision": "nas_edge.data.vision",
@@ -66,6 +72,7 @@ __all__ = [
     "Augmentation",
     "Candidate",
     "CandidateSpec",
+    "Compression",
     "Context",
     "DataError",
     "DataSource",
@@ -82,12 +89,14 @@ __all__ = [
     "Objective",
     "PluginError",
     "Prediction",
+    "Progress",
     "Scope",
     "SearchSpace",
     "Split",
     "Step",
     "StepRecord",
     "StorageError",
+    "Study",
     "StudyMismatch",
     "Supernet",
     "Target",

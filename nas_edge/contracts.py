@@ -299,7 +299,10 @@ class Target:
         raise NotImplementedError
 
     def measure(self, model: Path, budget_s: float) -> Measurement:
-        """The latency of an ONNX file at batch 1, in about `budget_s` seconds. Raises `MeasurementError`."""
+        """The latency of an ONNX file at batch 1, in about `budget_s` seconds.
+
+        Raises `MeasurementError`, or `ModelError` for a file that is no ONNX model.
+        """
         raise NotImplementedError
 
     def measure_many(self, models: Sequence[Path], budget_s: float) -> list[Measurement]:

@@ -1,17 +1,21 @@
 """Networks by name: `torchvision:NAME[:WEIGHTS]` and `module:function[:WEIGHTS]`.
 
 `WEIGHTS` is the path of a state dict, which `torch.load(weights_only=True)` reads: a file of weights runs no code.
+From Python a network may be given as it is: within `live_models` it has a name too, `python:CLASS-HASH`.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -23,12 +27,13 @@ from nas_edge.data.vision import import_torchvision
 from nas_edge.errors import UserError, unknown_name
 from nas_edge.train.weights import BadWeights, read_weights
 
-TORCHVISION = "torchvision"
+TORCHVISION, PYTHON = "torchvision", "python"
 FORMS = "torchvision:NAME, torchvision:NAME:WEIGHTS.pt or module:function"
 SMALLEST_SIDE = 32  # torchvision's networks leave no map of smaller images
 # Their classifiers of training alone would give more than the logits.
 WITHOUT_EXTRAS = {name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")}
 NAMES_SHOWN = 3
+_live: ContextVar[Mapping[str, nn.Module]] = ContextVar("live", default=MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ def bare_model(reference: ModelReference, data: ImageData, *, seed: int = 0) -> 
     """The same without its file of weights, and unchecked: to load a state dict that is known to fit."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if reference.source == PYTHON:
+            return _from_python(reference)
         if reference.source != TORCHVISION:
             return _from_function(reference)
         side = max(data.resolution, SMALLEST_SIDE)
@@ -123,6 +130,38 @@ def _adapt_input(model: nn.Module, in_channels: int) -> None:
     nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, new)
+
+
+# --- objects of Python
+
+
+def live_name(model: nn.Module) -> str:
+    """The name of a network that is given as an object: by its class and its weights."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+    return f"{PYTHON}:{type(model).__name__}-{digest.hexdigest()[:8]}"
+
+
+@contextmanager
+def live_models(models: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Let these be found by their names in the block."""
+    token = _live.set({**_live.get(), **models})
+    try:
+        yield
+    finally:
+        _live.reset(token)
+
+
+def _from_python(reference: ModelReference) -> nn.Module:
+    model = _live.get().get(reference.text)
+    if model is None:
+        raise reference.refuse(
+            "was given from Python as an object, which this process does not have",
+            "go on from Python with the same call, or name the network module:function from the start",
+        )
+    return copy.deepcopy(model).cpu().eval()
 
 
 # --- functions

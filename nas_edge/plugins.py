@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import re
+import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 GROUP = "nas_edge"
 OWN_DISTRIBUTION = "nas-edge"
 LOAD_VARIABLE = "NAS_EDGE_LOAD_PLUGINS"
+TRACE_VARIABLE = "NAS_EDGE_TRACE_PLUGINS"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(-[A-Za-z0-9_]+)*")  # no dots or colons: parameters and addresses use them
 REGISTERING_HOOKS = (
     "register_techniques",
@@ -158,10 +161,33 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def _trace(hooks: pluggy.PluginManager) -> None:
+    """Say of each hook call on standard error how long it took, and which plugins implement the hook.
+
+    Of `apply_technique` also the technique and its stage. The time is that of all of them, wrappers included.
+    """
+    began: dict[int, float] = {}
+
+    def before(hook: str, implementations: Sequence[Any], arguments: Mapping[str, Any]) -> None:
+        began[id(arguments)] = time.perf_counter()
+
+    def after(outcome: Any, hook: str, implementations: Sequence[Any], arguments: Mapping[str, Any]) -> None:
+        ms = 1000 * (time.perf_counter() - began.pop(id(arguments)))
+        technique = arguments.get("technique")
+        what = f" {technique.name}.{arguments['stage']}" if technique is not None else ""
+        names = ", ".join(str(one.plugin_name) for one in reversed(implementations)) or "no plugin"
+        raised = f" raised {type(outcome.exception).__name__}" if outcome.exception is not None else ""
+        print(f"trace: {ms:9.2f} ms  {hook}{what}: {names}{raised}", file=sys.stderr, flush=True)  # noqa: T201
+
+    hooks.add_hookcall_monitoring(before, after)
+
+
 def load_entries(entries: list[EntryPoint]) -> Registry:
     """A registry from entry points: sorted, ours first; one broken plugin is reported and left out."""
     hooks = pluggy.PluginManager("nas_edge")
     hooks.add_hookspecs(hookspecs)
+    if os.environ.get(TRACE_VARIABLE, "0") not in ("", "0"):
+        _trace(hooks)
     registry = Registry(hooks)
     for entry in sorted(entries, key=_order):
         if not _selected(entry):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ def headless_chromium(downloads: Path) -> webdriver.Chrome:
         options.add_argument(f"--{flag}")
     options.add_argument(f"--window-size={WIDTH},{HEIGHT}")
     options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     return webdriver.Chrome(options, webdriver.ChromeService(driver))
 
 
@@ -47,4 +48,16 @@ def browser(chromium: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
     """The same, on an empty page and with an empty log."""
     chromium.get("about:blank")
     chromium.get_log("browser")
+    chromium.get_log("performance")
     yield chromium
+
+
+def console_of(browser: webdriver.Chrome) -> list[str]:
+    """What pages said on the console since the last call."""
+    return [entry["message"] for entry in browser.get_log("browser")]
+
+
+def requests_of(browser: webdriver.Chrome) -> list[str]:
+    """The addresses that pages asked for since the last call."""
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]

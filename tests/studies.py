@@ -15,8 +15,8 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.config import StudyConfig, parse_config
-from nas_edge.engine.finish import copy_model
 from nas_edge.engine.progress import Progress
+from nas_edge.engine.recipes import copy_model
 from nas_edge.engine.run import run_search
 from nas_edge.engine.session import Session
 from nas_edge.latency.heldout import HeldOutError

@@ -23,9 +23,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("estimate", "figures", "gate", "steps", "making", "pipeline", "models", "evaluate"),
     ("samplers",),
     ("store", "engine"),
-    ("report", "testing"),
-    ("api",),
+    ("report",),
+    ("testing",),
+    ("templates",),
     ("cli", "__main__"),
+    ("api",),
 )
 PUBLIC = "nas_edge"  # the package itself gathers the public API, and is for plugins, not for the engine
 AGENT_MAY_IMPORT = {"numpy", "onnxruntime"}
@@ -99,6 +101,18 @@ def test_imports_run_one_way(module: str, path: Path) -> None:
     inside = {name for name in imports(module, path) if _top(name) == PUBLIC}
     later = {name for name in inside if (_layer(name) or 0) > here}
     assert not later, f"{module} imports from a later layer: {sorted(later)}"
+
+
+def test_only_the_command_that_runs_it_imports_the_kit() -> None:
+    """And only the kit imports pytest, which is no dependency."""
+    importers: dict[str, set[str]] = {"kit": set(), "pytest": set()}
+    for module, path in [*ENGINE, *ADDED]:
+        if module.startswith(("nas_edge.testing", "nas_edge.templates")):
+            continue
+        for name in imports(module, path):
+            importers["kit"] |= {module} if name.startswith("nas_edge.testing") else set()
+            importers["pytest"] |= {module} if _top(name) == "pytest" else set()
+    assert importers == {"kit": {"nas_edge.cli.check"}, "pytest": set()}
 
 
 @pytest.mark.parametrize(("module", "path"), ADDED, ids=[m for m, _ in ADDED])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nas_edge import Augmentation, ImageData, Split, UserError
 from nas_edge.data.preprocess import Preprocess
-from nas_edge.models import ModelReference, load_model, torchvision_network
+from nas_edge.models import ModelReference, live_models, live_name, load_model, torchvision_network
 
 FUNCTIONS = """
 import sys
@@ -227,3 +227,18 @@ def test_a_module_that_cannot_be_imported_is_refused(folder: Path) -> None:
         load_model("no_such_networks:flat", data())
     with pytest.raises(UserError, match=r"^distill: teacher='broken_networks:flat' cannot be imported: SystemExit: 1"):
         load_model(ModelReference.parse("broken_networks:flat", "distill: teacher"), data())
+
+
+def test_an_object_of_python_has_the_name_of_its_class_and_weights() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5), nn.BatchNorm1d(5)).to(torch.float32).train()
+    name = live_name(network)
+    with live_models({name: network}):
+        loaded = load_model(name, data())
+        assert loaded is not network and not loaded.training and network.training
+        assert live_name(loaded) == name and name.startswith("python:Sequential-")
+    with pytest.raises(UserError, match=f"model='{name}' was given from Python as an object, which this process does"):
+        load_model(name, data())
+    with torch.no_grad():
+        next(network.parameters())[0] += 1
+    assert live_name(network) != name

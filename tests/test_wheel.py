@@ -65,7 +65,7 @@ def test_the_wheel_holds_our_packages_and_nothing_else(wheel: zipfile.ZipFile) -
         str(Path(package) / path.relative_to(ROOT / folder))
         for package, folder in FOLDERS.items()
         for path in (ROOT / folder).rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix in (".py", ".html", ".css", ".js", ".toml", ".md") or path.name == "py.typed"
     }
     assert held == expected
     assert {f"{package}/py.typed" for package in FOLDERS} <= held

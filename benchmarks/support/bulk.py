@@ -53,7 +53,7 @@ def fill(session: Session, stored: StoredStudy, trials: int) -> None:
             data=session.data, target=session.target, trainer=session.trainer, work_dir=Path(folder), seed=0, samples=1
         )
         for first in range(0, trials, CHUNK):
-            _write(stored, _chunk(session, stored, context, first, min(CHUNK, trials - first)))
+            write_trials(stored, _chunk(session, stored, context, first, min(CHUNK, trials - first)))
     _predict(session, stored)
 
 
@@ -99,7 +99,7 @@ def _numbered(trial: FrozenTrial, first: int) -> FrozenTrial:
     return trial
 
 
-def _write(stored: StoredStudy, trials: Sequence[FrozenTrial]) -> None:
+def write_trials(stored: StoredStudy, trials: Sequence[FrozenTrial]) -> None:
     """The rows of all trials in one transaction, as Optuna's storage writes those of one."""
     start = datetime(2026, 1, 1)
     with stored.storage.engine.begin() as connection:
@@ -110,7 +110,8 @@ def _write(stored: StoredStudy, trials: Sequence[FrozenTrial]) -> None:
         found = connection.execute(sa.select(sa.func.max(models.TrialModel.trial_id))).scalar_one()
         ids = {trial.number: i for i, trial in enumerate(trials, start=(found or 0) + 1)}
         for model, rows in _rows(stored.study._study_id, trials, ids):
-            connection.execute(sa.insert(model), list(rows))
+            if listed := list(rows):
+                connection.execute(sa.insert(model), listed)
         if connection.dialect.name == "postgresql":
             sequence = "SELECT setval(pg_get_serial_sequence('trials', 'trial_id'), :last)"
             connection.execute(sa.text(sequence), {"last": max(ids.values())})

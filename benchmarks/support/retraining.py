@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial
 
 from benchmarks.support.log import Log, log
 from nas_edge.config import StudyConfig
-from nas_edge.engine.finish import read_recipe
 from nas_edge.engine.loop import undone_of
+from nas_edge.engine.recipes import read_recipe
 from nas_edge.engine.session import Session
 from nas_edge.errors import ExportError, InvalidCandidate
 from nas_edge.evaluate import artifacts, evaluate

@@ -21,10 +21,12 @@ USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]  # click's UsageE
 COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("nas_edge.cli.study", ("search", "resume", "worker", "show", "export")),
     ("nas_edge.cli.compress", ("compress",)),
+    ("nas_edge.cli.report", ("report",)),
     ("nas_edge.cli.calibrate", ("calibrate",)),
     ("nas_edge.cli.latency", ("measure", "predict")),
     ("nas_edge.cli.dashboard", ("dashboard",)),
     ("nas_edge.cli.inspect", ("plugins", "spaces")),
+    ("nas_edge.cli.new_plugin", ("new_plugin",)),
     ("nas_edge.cli.targets", ("targets", "agent")),
     ("nas_edge.cli.upgrade", ("upgrade",)),
     ("nas_edge.cli.proxy", ("storage_proxy",)),

@@ -24,8 +24,9 @@ def dashboard(
     """Open a study in Optuna Dashboard, on this machine alone. Ctrl-C ends it."""
     try:
         import optuna_dashboard  # noqa: F401
-    except ImportError:
-        raise UserError("Optuna Dashboard is not installed; `pip install 'nas-edge[dashboard]'` installs it") from None
+        import vl_convert  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"the dashboard needs {error.name}; `pip install 'nas-edge[dashboard]'` installs it") from None
     from nas_edge.cli.output import console
     from nas_edge.report.dashboard import dashboard_app, page_of
     from nas_edge.store.study import locate

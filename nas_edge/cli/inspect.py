@@ -28,13 +28,29 @@ KINDS = {
 TITLES = {"search_spaces": "search spaces", "datasets": "data sets"}
 
 
-def plugins(as_json: JsonFlag = False) -> None:
-    """List what is installed, and the plugins that do not work."""
+plugins = typer.Typer(help="List what is installed and the plugins that do not work, or check one.")
+
+
+@plugins.callback(invoke_without_command=True)
+def _list(context: typer.Context, as_json: JsonFlag = False) -> None:
     from nas_edge.cli.output import emit
 
+    if context.invoked_subcommand is not None:
+        return
     registry = load_plugins()
     listed = {key: listing(registry, key) for key in KINDS}
     emit({**listed, "broken": registry.broken}, as_json, lambda: _plugins_view(listed, registry.broken))
+
+
+@plugins.command()
+def check(
+    name: Annotated[str, typer.Argument(help="The plugin, as `nas-edge plugins` names it, or its distribution.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Run the conformance kit on a plugin and all that it registers. Exit status 2 where a check fails."""
+    from nas_edge.cli.check import check_plugin
+
+    check_plugin(name, as_json)
 
 
 def spaces(

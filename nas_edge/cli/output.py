@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from nas_edge.report.writing import plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -44,7 +44,8 @@ def emit(payload: Mapping[str, Any], as_json: bool, render: Callable[[], Rendera
     """Write a command's result: `payload` as one JSON object, or what `render` makes of it for a person."""
     stream = _results or sys.stdout
     if as_json:
-        stream.write(json.dumps(plain(payload), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        indent = 2 if stream.isatty() else None  # by far the quicker, and nobody reads it
+        stream.write(json.dumps(plain(payload), indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
         stream.flush()
         return
     rendered = render()
@@ -54,25 +55,6 @@ def emit(payload: Mapping[str, Any], as_json: bool, render: Callable[[], Rendera
     # In a pipe there is no window to fit into: lines for grep are not folded at 80 columns.
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS
     Console(file=stream, width=width, highlight=False).print(rendered)
-
-
-def plain(value: Any) -> Any:
-    """The value in JSON's own types. Numbers that JSON has no word for (NaN, infinity) become null."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, set | frozenset):
-        return sorted(plain(v) for v in value)
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if hasattr(value, "tolist"):  # numpy's and torch's numbers and arrays
-        return plain(value.tolist())
-    return str(value)
 
 
 def table(*columns: str, title: str | None = None) -> Table:

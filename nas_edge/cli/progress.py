@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -23,8 +24,9 @@ FRONT_ROWS = 8
 
 @contextmanager
 def live_progress() -> Iterator[Progress]:
-    """A live display on a terminal; plain lines where standard error is a file or a pipe."""
-    if not console.is_terminal:
+    """A live display on a terminal and in a notebook; plain lines where standard error is a file or a pipe."""
+    in_notebook = console.is_jupyter and find_spec("ipywidgets") is not None
+    if not console.is_terminal and not in_notebook:
         yield PlainProgress()
         return
     with Live(console=console, refresh_per_second=4, transient=True) as live:

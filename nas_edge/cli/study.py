@@ -298,15 +298,14 @@ def _trial(stored: StoredStudy, number: int) -> dict[str, Any]:
 
     from optuna.trial import TrialState
 
-    from nas_edge.engine.finish import read_recipe
+    from nas_edge.report.study import Study
 
     trial = stored.trial(number)
     payload: dict[str, Any] = {"study": stored.config.name, "number": number, "state": trial.state.name.lower()}
     payload["why"] = trial.user_attrs.get("why")
     payload["params"] = trial.params
     if trial.state is TrialState.COMPLETE:
-        trial = stored.evaluated_in(trial)
-        final = stored.tables.finals(stored.config.name).get(trial.number)
-        spec, evaluation = read_recipe(stored, trial, final=bool(final and final["final"]))
+        spec, evaluation = Study(stored).candidate(number)
+        final = stored.tables.finals(stored.config.name).get(stored.evaluated_in(trial).number)
         payload |= {"spec": spec.to_json(), "evaluation": asdict(evaluation), "final": final}
     return payload

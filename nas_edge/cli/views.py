@@ -11,12 +11,22 @@ from rich.text import Text
 
 from nas_edge.cli.goals import goals_table
 from nas_edge.cli.output import facts, table
-from nas_edge.report.steps import FIGURES, PREDICTED, step_rows
 
 if TYPE_CHECKING:
     from nas_edge.report.compression import Compression
     from nas_edge.report.front import FrontRow
     from nas_edge.store.study import StoredStudy
+
+# What the record of a trial shows of each step: title, figure, format.
+FIGURES = (
+    ("parameters", "parameters", "{:,}"),
+    ("MACs", "macs", "{:,}"),
+    ("bytes", "size_bytes", "{:,}"),
+    ("compressed", "compressed_bytes", "{:,}"),
+    ("ms", "latency_ms", "{:.3f}"),
+    ("accuracy", "accuracy", "{:.2%}"),
+)
+PREDICTED = "~"  # before a latency that was not measured
 
 
 def study_view(
@@ -86,8 +96,13 @@ def steps_table(steps: Sequence[Mapping[str, Any]]) -> Table:
     """The record: a row a step, `before -> after` where it changed something, one number where it did not."""
     columns = [f">{title}" for title, _, _ in FIGURES]
     shown = table("", "technique", "stage", *columns, ">seconds", title=f"Steps ({PREDICTED} predicted)")
-    for step, row in zip(steps, step_rows(steps), strict=True):
-        shown.add_row(*row, style="dim" if step["undone"] else "")
+    for number, step in enumerate(steps, start=1):
+        cells = [_change(step, name, form) for _, name, form in FIGURES]
+        style = "dim" if step["undone"] else ""
+        mark = "x" if step["undone"] else ""
+        shown.add_row(
+            f"{number}{mark}", step["technique"], step["stage"], *cells, f"{step['seconds']:.2f}", style=style
+        )
     return shown
 
 
@@ -100,3 +115,16 @@ def _notes(evaluation: Mapping[str, Any]) -> list[str | Text]:
         if step["notes"]:
             lines.append(Text(f"{number}  {step['technique']}: {'; '.join(step['notes'])}"))
     return ["", *lines] if lines else []
+
+
+def _change(step: Mapping[str, Any], name: str, form: str) -> str:
+    """`before -> after`; what is not known is a dash."""
+    old, new = (_figure(step[side], name, form) for side in ("before", "after"))
+    return old if old == new else f"{old} -> {new}"
+
+
+def _figure(figures: Mapping[str, Any], name: str, form: str) -> str:
+    if figures[name] is None:
+        return "-"
+    mark = PREDICTED if name == "latency_ms" and figures["latency_source"] == "predicted" else ""
+    return mark + form.format(figures[name])

@@ -1,4 +1,4 @@
-"""The data sets that ship with nas_edge: digits, fashion-mnist, cifar10 and image folders."""
+"""The data sets that ship with nas_edge: digits, fashion-mnist, cifar10, image folders and arrays."""
 
 from __future__ import annotations
 
@@ -136,17 +136,29 @@ class Folder(DataSource):
         return load_folder(_existing(self.name, location, self.holds), seed=seed, train_images=train_images)
 
 
+class Arrays(DataSource):
+    """An .npz file of arrays `images` and `labels`."""
+
+    name = "arrays"
+    holds = "arrays 'images', uint8 [count, channels, side, side], and 'labels'"
+
+    def load(self, location: str, *, seed: int, train_images: int | None = None) -> ImageData:
+        from nas_edge.data.arrays import load_arrays
+
+        return load_arrays(_existing(self.name, location, self.holds), seed=seed, train_images=train_images)
+
+
 def _existing(name: str, location: str, holds: str) -> Path:
     try:
         path = Path(location).expanduser()
         path.stat()
     except (OSError, RuntimeError) as error:  # no such path or user, no permission, too long a name
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DataError(f"{name}: there is no folder {location!r} ({reason}); it should hold {holds}") from error
+        raise DataError(f"{name}: there is no {location!r} ({reason}); it should hold {holds}") from error
     return path
 
 
 @hookimpl
 def register_datasets(register: Callable[[DataSource], None]) -> None:
-    for source in (Digits(), FashionMnist(), Cifar10(), Folder()):
+    for source in (Digits(), FashionMnist(), Cifar10(), Folder(), Arrays()):
         register(source)

@@ -11,8 +11,8 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from nas_edge.engine.agreement import Agreement, above_stated, leaves_stated_error, p_value, stable
-from nas_edge.engine.loop import MODEL_FILE
 from nas_edge.engine.progress import Progress
+from nas_edge.engine.recipes import MODEL_FILE
 from nas_edge.engine.session import Session
 from nas_edge.errors import InvalidCandidate, MeasurementError, ModelError
 from nas_edge.records import Audited, LatencyAudit

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from nas_edge.config import StudyConfig, make_config
 from nas_edge.engine.audit import measure_searched
-from nas_edge.engine.finish import read_recipe
 from nas_edge.engine.given import GivenModel
 from nas_edge.engine.progress import Progress
+from nas_edge.engine.recipes import read_recipe
 from nas_edge.engine.session import Session
 from nas_edge.engine.standing import Standing, Standings, was_trained
 from nas_edge.errors import UserError

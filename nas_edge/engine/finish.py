@@ -4,58 +4,25 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial
-from pydantic import TypeAdapter, ValidationError
 
 from nas_edge.contracts import Context
 from nas_edge.engine.audit import TrialModel, conclude, draw_sample, last_audited, measure_missing
 from nas_edge.engine.limits import limits
-from nas_edge.engine.loop import MODEL_FILE, RECIPE_FILE, recipe_text, techniques_of, undone_of
+from nas_edge.engine.loop import recipe_text, techniques_of, undone_of
 from nas_edge.engine.progress import Progress
+from nas_edge.engine.recipes import MODEL_FILE, RECIPE_FILE, copy_model, final_name, read_recipe
 from nas_edge.engine.session import Session
 from nas_edge.engine.supervised import in_hand, lost_of
-from nas_edge.errors import StorageError, UserError
+from nas_edge.errors import UserError
 from nas_edge.evaluate import evaluate
 from nas_edge.export import accuracy, sha256_of
-from nas_edge.files import Malformed, read_json
 from nas_edge.records import Evaluation
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.study import StoredStudy
-
-SPEC, EVALUATION = TypeAdapter(CandidateSpec), TypeAdapter(Evaluation)
-
-
-def read_recipe(stored: StoredStudy, trial: FrozenTrial, *, final: bool) -> tuple[CandidateSpec, Evaluation]:
-    """The spec and the evaluation that a trial's artifacts hold. Raises `StorageError` where they are damaged."""
-    with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
-        path = Path(folder) / RECIPE_FILE
-        _fetch(stored, trial, RECIPE_FILE, path, final=final)
-        try:
-            return parse_recipe(read_json(path))
-        except Malformed as error:
-            raise StorageError(
-                f"the recipe of trial {trial.number} in {stored.where} {error}; bring the file back, or start another "
-                "study with --study NAME"
-            ) from None
-
-
-def parse_recipe(value: Any) -> tuple[CandidateSpec, Evaluation]:
-    """What `recipe_text` wrote. Raises `Malformed` saying what it lacks or holds."""
-    try:
-        spec, evaluation = CandidateSpec.from_json(value["spec"]), Evaluation.from_json(value["evaluation"])
-        return SPEC.validate_python(asdict(spec)), EVALUATION.validate_python(asdict(evaluation))
-    except KeyError as error:
-        raise Malformed(f"is no recipe: it lacks {error}") from None
-    except ValidationError as error:
-        fault = error.errors()[0]
-        name = ".".join(map(str, fault["loc"]))
-        raise Malformed(f"is no recipe: {name} is {str(fault['input'])[:80]!r}: {fault['msg']}") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise Malformed(f"is no recipe: {error}") from None
 
 
 def finish(
@@ -172,9 +139,9 @@ def _store_final(
     stored: StoredStudy, trial: FrozenTrial, spec: CandidateSpec, evaluation: Evaluation, model: Path
 ) -> None:
     """Finished trials take no more artifacts, so those of the final training belong to the study."""
-    copy = model.with_name(_final_name(trial, MODEL_FILE))
+    copy = model.with_name(final_name(trial, MODEL_FILE))
     copy.write_bytes(model.read_bytes())
-    recipe = model.with_name(_final_name(trial, RECIPE_FILE))
+    recipe = model.with_name(final_name(trial, RECIPE_FILE))
     recipe.write_text(recipe_text(spec, evaluation))
     stored.upload(copy, stored.study)
     stored.upload(recipe, stored.study)
@@ -192,24 +159,6 @@ def is_published(stored: StoredStudy, number: int, final: Mapping[str, Any]) -> 
     """Whether the published file is the one that was tested; another study may have left its own there."""
     path = stored.model_path(number)
     return path.is_file() and sha256_of(path) == final["onnx_sha256"]
-
-
-def copy_model(stored: StoredStudy, trial: FrozenTrial, to: Path, *, final: bool) -> None:
-    """Copy a trial's ONNX file out of the artifacts. Raises `StorageError` where it is missing."""
-    _fetch(stored, trial, MODEL_FILE, to, final=final)
-
-
-def _fetch(stored: StoredStudy, trial: FrozenTrial, name: str, to: Path, *, final: bool) -> None:
-    if final:
-        found = stored.download(_final_name(trial, name), stored.study, to)
-    else:
-        found = stored.download(name, trial, to)
-    if not found:
-        raise StorageError(f"the artifact {name} of trial {trial.number} is missing in {stored.where}")
-
-
-def _final_name(trial: FrozenTrial, name: str) -> str:
-    return f"final-{trial.number}-{name}"
 
 
 def _published(stored: StoredStudy, trials: Sequence[FrozenTrial]) -> list[TrialModel]:

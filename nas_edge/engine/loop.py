@@ -21,6 +21,7 @@ from nas_edge.contracts import Candidate
 from nas_edge.engine.early import Outlook, Rejected
 from nas_edge.engine.limits import limits
 from nas_edge.engine.progress import Point, Progress
+from nas_edge.engine.recipes import RECIPE_FILE
 from nas_edge.engine.sample import suggest_spec
 from nas_edge.engine.session import Session
 from nas_edge.engine.standing import constrain_goals, is_given, mark_rejected
@@ -39,7 +40,6 @@ MAX_REJECTED_IN_A_ROW = 300
 MAX_FAILED_IN_A_ROW = 5
 WAIT_S = 0.5
 MAX_REASON = 400  # characters, for Optuna Dashboard
-MODEL_FILE, RECIPE_FILE = "model.onnx", "recipe.json"
 # The attributes of a trial that say what was found of its candidate.
 FOUND = ("techniques", UNDONE, "accuracy", "latency", "latency_source", "size_bytes", "onnx_sha256")
 

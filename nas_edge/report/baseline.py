@@ -50,9 +50,11 @@ def half_width(values: Sequence[float]) -> float | None:
     return float(student.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count)
 
 
-def baseline_of(stored: StoredStudy) -> Baseline | None:
-    """None where random search was not run, or has found nothing yet."""
-    others = [other for other in map(StoredStudy.snapshot, stored_baselines(stored)) if other.front()]
+def baseline_of(stored: StoredStudy, baselines: Sequence[StoredStudy] | None = None) -> Baseline | None:
+    """None where random search was not run, or has found nothing yet; `baselines` saves reading them again."""
+    if baselines is None:
+        baselines = [other.snapshot() for other in stored_baselines(stored)]
+    others = [other for other in baselines if other.front()]
     if not others or not stored.front():
         return None
     own, *random = hypervolume_shares([_points(study) for study in (stored, *others)])
@@ -66,12 +68,18 @@ def baseline_of(stored: StoredStudy) -> Baseline | None:
     )
 
 
+def reference_point(points: np.ndarray) -> np.ndarray:
+    """`[2]`: how slow and wrong a network may be to count at all, where fronts `[members, 2]` are compared."""
+    worst: np.ndarray = points.max(axis=0) * np.array([SLOWER, 1.0]) + np.array([0.0, WORSE])
+    return worst
+
+
 def hypervolume_shares(fronts: Sequence[np.ndarray]) -> list[float]:
     """Of each front `[members, 2]`, of latency and error, the share of the hypervolume of all of them together."""
     from nas_edge.samplers.improvement import hypervolume  # with scipy, which most reports do without
 
     everything = np.concatenate(fronts)
-    reference = everything.max(axis=0) * np.array([SLOWER, 1.0]) + np.array([0.0, WORSE])
+    reference = reference_point(everything)
     whole = hypervolume(everything, reference)
     return [hypervolume(front, reference) / whole for front in fronts]
 

@@ -12,6 +12,7 @@ from nas_edge.engine.progress import Progress
 from nas_edge.engine.standing import Standing, Standings
 from nas_edge.errors import UserError
 from nas_edge.goals import DROP, Goal, Known, all_met, judge
+from nas_edge.report.study import Study
 from nas_edge.report.summary import summary
 from nas_edge.store.study import StoredStudy
 
@@ -57,6 +58,11 @@ class Compression:
         goals = tuple(judge(standings.goals, _shown(given, best), _shown(best, given)))
         measured = given.latency_source == best.latency_source == "measured"
         return cls(stored, given, best, goals, measured and all_met(goals), files)
+
+    @property
+    def study(self) -> Study:
+        """All that was tried."""
+        return Study(self.stored)
 
     @property
     def validation_drop(self) -> float:

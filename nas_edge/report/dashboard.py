@@ -21,12 +21,16 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_edge.engine.finish import read_recipe
+from nas_edge.engine.recipes import final_name, read_recipe
 from nas_edge.errors import NasEdgeError, StorageError
 from nas_edge.records import Evaluation
-from nas_edge.report.markdown import plain
-from nas_edge.report.notes import NO_OTHER, evaluated_note, interval, linked, study_facts, study_note, trial_note
-from nas_edge.report.pictures import steps_picture
+from nas_edge.report import words
+from nas_edge.report.charts import waterfall
+from nas_edge.report.drawing import LIGHT
+from nas_edge.report.front import target_key
+from nas_edge.report.markdown_text import plain
+from nas_edge.report.notes import NO_OTHER, evaluated_note, linked, measured, study_facts, study_note, trial_note
+from nas_edge.report.pictures import png
 from nas_edge.samplers.history import UNDONE
 from nas_edge.store.study import GOAL, StoredStudy, is_evaluated
 
@@ -42,8 +46,7 @@ LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 # What a study holds is never run: neither a picture's scripts nor a page among the artifacts.
 HARMLESS = {"Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'"}
 HARMLESS["X-Content-Type-Options"] = "nosniff"
-PICTURE = "steps.svg"
-FINAL = "final-"  # begins the names of the files of a trial that was trained for longer; the study holds them
+PICTURE = "steps.png"
 SIZE = "size (kB)"
 FINISHED = {state.name.capitalize() for state in TrialState if state.is_finished()}
 FRESH_S = 5.0  # how long what was read of a study is shown
@@ -154,13 +157,13 @@ class StudyPages:
             if any(self._is_news(shown) for shown in answer["trials"]):
                 self._due = 0.0
                 self._read()
-            finals = [a for a in answer.get("artifacts", ()) if a["filename"].startswith(FINAL)]
             for shown in (*answer["trials"], *answer["best_trials"]):
                 trial = self._trials.get(shown["number"])
                 if trial is None:
                     continue
                 self._complete_trial(shown, trial)
-                shown["artifacts"] += [a for a in finals if a["filename"].startswith(f"{FINAL}{trial.number}-")]
+                longer = final_name(trial, "")  # begins the names of what the study holds of it
+                shown["artifacts"] += [a for a in answer["artifacts"] if a["filename"].startswith(longer)]
                 if trial.number in self._front:
                     self._served[trial.number] = shown
             # To Optuna Dashboard those that break a limit are among the best.
@@ -176,8 +179,8 @@ class StudyPages:
             trial = next((t for t in self._trials.values() if t._trial_id == trial_id), None)
         try:
             if trial is not None and artifact_id == _picture_id(trial):
-                body: Any = steps_picture(self._evaluation(self._stored.evaluated_in(trial)))
-                return _file(body.encode(), PICTURE, "image/svg+xml")
+                steps = self._evaluation(self._stored.evaluated_in(trial)).steps
+                return _file(png(waterfall(steps, LIGHT)), PICTURE, "image/png")
             for owner in (trial, self._opened.study):
                 for meta in () if owner is None else get_all_artifact_meta(owner, storage=self._opened.storage):
                     if meta.artifact_id == artifact_id:
@@ -197,7 +200,7 @@ class StudyPages:
         self._trials = {t.number: t for t in stored.trials()}
         self._front = {t.number: t for t in stored.front()}
         self._finals = stored.tables.finals(stored.config.name)
-        self._measured = stored.tables.measurements(str(stored.study.user_attrs["target"]["fingerprint"]))
+        self._measured = stored.tables.measurements(target_key(stored))
         self._facts, self._note = study_facts(stored), study_note(stored, self._link)
         self._names = list(dict.fromkeys(name for t in self._trials.values() for name in self._attributes(t)))
         took = time.monotonic() - began
@@ -215,7 +218,7 @@ class StudyPages:
         shown["constraints"] = list(limits.values())
         shown["user_attrs"] = _listed(self._attributes(trial))
         if trial.state is TrialState.COMPLETE:
-            picture = {"artifact_id": _picture_id(trial), "filename": PICTURE, "mimetype": "image/svg+xml"}
+            picture = {"artifact_id": _picture_id(trial), "filename": PICTURE, "mimetype": "image/png"}
             shown["artifacts"] = [*shown["artifacts"], {**picture, "encoding": None}]
         shown["note"]["body"] = shown["note"]["body"] or self._note_of(trial)
 
@@ -226,9 +229,9 @@ class StudyPages:
         if "size_bytes" in attrs:
             shown[SIZE] = f"{attrs['size_bytes'] / 1000:.1f}"
         if final is not None:
-            shown["accuracy on test images"] = f"{final['test_accuracy']:.2%}"
-            if measured := self._measured.get(final["onnx_sha256"]):
-                shown["latency measured at the end"] = interval(measured.p50_ms, measured.low_ms, measured.high_ms)
+            shown["accuracy on test images"] = words.percent(final["test_accuracy"], 2)
+            if found := self._measured.get(final["onnx_sha256"]):
+                shown["latency measured at the end"] = measured(found)
         for name, excess in trial.constraints.items():
             shown[f"limit: {name.removeprefix(GOAL)}"] = "met" if excess <= 0 else f"exceeded by {excess:.3g}"
         if UNDONE in attrs:

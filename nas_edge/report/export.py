@@ -6,8 +6,9 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from nas_edge.engine.finish import finalise, is_published, read_recipe
+from nas_edge.engine.finish import finalise, is_published
 from nas_edge.engine.progress import Progress
+from nas_edge.engine.recipes import read_recipe
 from nas_edge.engine.session import Session
 from nas_edge.errors import UserError
 from nas_edge.plugins import load_plugins

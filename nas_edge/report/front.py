@@ -17,8 +17,8 @@ class FrontRow:
     """One member of the front.
 
     `accuracy` is on validation, `test_accuracy` on the untouched test split; `latency_ms` is measured where that was
-    done. `repredicted_ms` is what the profile in use says where the search used an earlier one. `within_budget` is
-    False where it is over `--max-latency-ms` after all.
+    done, and `unstable_because` says why that may be wrong. `repredicted_ms` is what the profile in use says where the
+    search used an earlier one. `within_budget` is False where it is over `--max-latency-ms` after all.
     """
 
     number: int
@@ -30,6 +30,7 @@ class FrontRow:
     measured_ms: float | None
     measured_low_ms: float | None
     measured_high_ms: float | None
+    unstable_because: str | None
     size_bytes: int
     techniques: str
     trained_longer: bool
@@ -39,15 +40,19 @@ class FrontRow:
 
 def front_rows(stored: StoredStudy) -> list[FrontRow]:
     """The members of the front, the most accurate first."""
-    finals = stored.tables.finals(stored.config.name)
-    present = _present_predictions(stored)
-    return [_row(stored, trial, finals.get(trial.number), present) for trial in stored.front()]
+    finals, present = stored.tables.finals(stored.config.name), _present_predictions(stored)
+    measured = stored.tables.measurements(target_key(stored))
+    return [_row(stored, trial, finals.get(trial.number), present, measured) for trial in stored.front()]
 
 
 def _row(
-    stored: StoredStudy, trial: FrozenTrial, final: Mapping[str, Any] | None, present: Mapping[str, Prediction]
+    stored: StoredStudy,
+    trial: FrozenTrial,
+    final: Mapping[str, Any] | None,
+    present: Mapping[str, Prediction],
+    measurements: Mapping[str, Measurement],
 ) -> FrontRow:
-    measurement = measurement_of(stored, final)
+    measurement = measurements.get(final["onnx_sha256"]) if final else None
     searched_ms = trial.values[1]
     found = searched_ms if trial.user_attrs["latency_source"] == "predicted" else None
     predicted = final["predicted_ms"] if final else found
@@ -67,6 +72,7 @@ def _row(
         measured_ms=measured,
         measured_low_ms=measurement.low_ms if measurement else None,
         measured_high_ms=measurement.high_ms if measurement else None,
+        unstable_because=measurement.unstable_because if measurement else None,
         size_bytes=final["size_bytes"] if final else trial.user_attrs["size_bytes"],
         techniques=(final or {}).get("techniques") or trial.user_attrs.get("techniques", ""),
         trained_longer=bool(final and final["final"]),
@@ -78,7 +84,7 @@ def _row(
 def _present_predictions(stored: StoredStudy) -> dict[str, Prediction]:
     """What the profile in use says, by file; nothing before an audit noted which one that is."""
     audits = stored.tables.audits(stored.config.name)
-    return stored.tables.predictions(_target_key(stored), audits[-1].profile) if audits else {}
+    return stored.tables.predictions(target_key(stored), audits[-1].profile) if audits else {}
 
 
 def _changed(searched_ms: float | None, present: Prediction | None) -> float | None:
@@ -88,7 +94,7 @@ def _changed(searched_ms: float | None, present: Prediction | None) -> float | N
     return present.ms
 
 
-def _target_key(stored: StoredStudy) -> str:
+def target_key(stored: StoredStudy) -> str:
     return str(stored.study.user_attrs["target"]["fingerprint"])
 
 
@@ -96,13 +102,13 @@ def measurement_of(stored: StoredStudy, final: Mapping[str, Any] | None) -> Meas
     """The measurement of a final file on the study's own target."""
     if final is None:
         return None
-    return stored.tables.measurement(final["onnx_sha256"], _target_key(stored))
+    return stored.tables.measurement(final["onnx_sha256"], target_key(stored))
 
 
 def trial_rows(stored: StoredStudy) -> list[dict[str, Any]]:
     """Every trial, for `show STUDY`: `latency_ms` as the search used it, and beside it what is known of it now."""
     present = _present_predictions(stored)
-    measured = stored.tables.measurements(_target_key(stored))
+    measured = stored.tables.measurements(target_key(stored))
     return [_trial_row(trial, present, measured) for trial in stored.trials()]
 
 

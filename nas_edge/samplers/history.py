@@ -60,7 +60,7 @@ class History:
         running = np.array([t.state is TrialState.RUNNING for t in trials], dtype=bool)
         undone = [i for i, t in enumerate(trials) if t.user_attrs.get(UNDONE)]
         rows = parameters.rows.copy()
-        rows[undone] = parameters.encode([_effective(trials[i]) for i in undone])
+        rows[undone] = parameters.encode([effective_params(trials[i]) for i in undone])
         history = cls(parameters, rows, losses, violations, running, maximised)
         return history._with_useless(parameters.rows[undone]) if undone else history
 
@@ -110,7 +110,7 @@ def _values(trial: FrozenTrial, objectives: int) -> Array:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _effective(trial: FrozenTrial) -> dict[str, Any]:
+def effective_params(trial: FrozenTrial) -> dict[str, Any]:
     """The parameters of a trial with what was undone switched off."""
     params = trial.params
     for name in trial.user_attrs.get(UNDONE, ()):

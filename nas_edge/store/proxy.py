@@ -56,6 +56,10 @@ class ProxyStorage(GrpcStorageProxy):
     def brief_trials(self, study_id: int) -> list[FrozenTrial]:
         return self.get_all_trials(study_id, deepcopy=False)
 
+    def whole_trials(self, study_id: int, trial_ids: Sequence[int]) -> list[FrozenTrial]:
+        wanted = set(trial_ids)
+        return [t for t in self.get_all_trials(study_id, deepcopy=False) if t._trial_id in wanted]
+
     @contextmanager
     def together(self, trial_id: int) -> Iterator[None]:
         """Nothing is to be gained: the proxy is near the database."""

@@ -146,6 +146,11 @@ class QuickStorage(optuna.storages.RDBStorage):
         with self.engine.connect() as connection:
             return _read(connection, TRIALS.c.study_id == study_id, None, params=False)
 
+    def whole_trials(self, study_id: int, trial_ids: Sequence[int]) -> list[FrozenTrial]:
+        """Some hundred of a study's trials, with their parameters."""
+        with self.engine.connect() as connection:
+            return _read(connection, TRIALS.c.trial_id.in_(trial_ids), None, params=True)
+
     def _get_trials(
         self,
         study_id: int,

@@ -172,6 +172,10 @@ class StoredStudy:
         """The study as it is now, to be looked at: its trials are read once, without their parameters."""
         return replace(self, seen=self.storage.brief_trials(self.study._study_id))
 
+    def with_params(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Some hundred trials of a snapshot with their parameters, the oldest first."""
+        return self.storage.whole_trials(self.study._study_id, [t._trial_id for t in trials])
+
     def model_path(self, number: int) -> Path:
         """Where the ONNX file of a finalised trial lies."""
         return self.folder / "models" / f"trial-{number:04d}.onnx"
@@ -214,10 +218,13 @@ class StoredStudy:
         if trial.number not in self._points:
             if not trial.state.is_finished():
                 return None
-            limits = (value for name, value in trial.constraints.items() if not name.startswith(GOAL))
-            able = is_evaluated(trial) and all(value <= 0 for value in limits)
-            self._points[trial.number] = self.losses(trial.values) if able else None
+            self._points[trial.number] = self.losses(trial.values) if self.is_able(trial) else None
         return self._points[trial.number]
+
+    def is_able(self, trial: FrozenTrial) -> bool:
+        """Whether a trial was evaluated and meets the limits; the goals of a compression are none."""
+        limits = (value for name, value in trial.constraints.items() if not name.startswith(GOAL))
+        return is_evaluated(trial) and all(value <= 0 for value in limits)
 
     @cached_property
     def _points(self) -> dict[int, tuple[float, ...] | None]:

@@ -86,10 +86,10 @@ class Tables:
         found = self.rows.select(calibration_table.name, ["profile"], where, "id")
         return json.loads(found[-1][0]) if found else None
 
-    def device(self, fingerprint: str) -> dict[str, Any]:
-        """What the newest profile of a target says of the device; nothing where there is none."""
+    def calibrations(self, fingerprint: str) -> list[dict[str, Any]]:
+        """All profiles of a target, of any domain, the newest first."""
         found = self.rows.select(calibration_table.name, ["profile"], {"fingerprint": fingerprint}, "id")
-        return dict(json.loads(found[-1][0])["fingerprint"]) if found else {}
+        return [json.loads(text) for (text,) in reversed(found)]
 
     def add_prediction(self, onnx_sha256: str, fingerprint: str, profile: str, prediction: Prediction) -> None:
         """Store what a profile says of a file, without the kernels. Another worker may have been quicker."""
@@ -103,10 +103,10 @@ class Tables:
         found = self.rows.select(prediction_table.name, ["record"], where)
         return _prediction(found[0][0]) if found else None
 
-    def predictions(self, fingerprint: str, profile: str) -> dict[str, Prediction]:
-        """All that a profile said, by file."""
-        where = {"fingerprint": fingerprint, "profile": profile}
-        found = self.rows.select(prediction_table.name, ["onnx_sha256", "record"], where)
+    def predictions(self, fingerprint: str, profile: str | None = None) -> dict[str, Prediction]:
+        """All that a profile said, by file; without one, what was said last."""
+        where = {"fingerprint": fingerprint, **({} if profile is None else {"profile": profile})}
+        found = self.rows.select(prediction_table.name, ["onnx_sha256", "record"], where, "created")
         return {onnx_sha256: _prediction(text) for onnx_sha256, text in found}
 
     def add_measurement(self, onnx_sha256: str, fingerprint: str, measurement: Measurement) -> None:

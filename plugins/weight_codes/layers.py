@@ -189,7 +189,7 @@ def load_codes(folder: Path) -> list[CodedLayer]:
     path = folder / FILE_NAME
     if not path.exists():
         return []
-    with np.load(path) as stored:
+    with np.load(path, allow_pickle=False) as stored:
         return [
             CodedLayer(str(name), *(stored[f"{place}.{part}"] for part in ("index", "levels", "units")))
             for place, name in enumerate(stored["names"])

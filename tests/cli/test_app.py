@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nas_edge.cli import main, output
+from nas_edge.cli import main
+from nas_edge.report.writing import plain
 
 from ..studies import NAS_EDGE, heed_interrupts
 from .command import environment, install, run
@@ -85,11 +86,11 @@ def test_version_and_help() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["plugns"], "error: no such command 'plugns'; did you mean 'plugins'? See `nas-edge --help`\n"),
+        (["plugns"], "error: no such command 'plugns'; did you mean 'plugins', 'new-plugin'? See `nas-edge --help`\n"),
         (["plugins", "--jsn"], "error: no such option: --jsn; did you mean --json? See `nas-edge plugins --help`\n"),
         (
             ["plugins", "extra"],
-            "error: got unexpected extra argument(s) (extra); see `nas-edge plugins --help`\n",
+            "error: no such command 'extra'; see `nas-edge plugins --help`\n",
         ),
     ],
 )
@@ -200,8 +201,8 @@ def test_an_os_error_of_another_kind_is_our_fault(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_plainrun_json() -> None:
+def test_plain_values_for_json() -> None:
     import numpy as np
 
     value = {1: (Path("/a"), {"b", "a"}, float("inf"), np.float32(0.5), np.arange(2)), "nested": {"nan": np.nan}}
-    assert output.plain(value) == {"1": ["/a", ["a", "b"], None, 0.5, [0, 1]], "nested": {"nan": None}}
+    assert plain(value) == {"1": ["/a", ["a", "b"], None, 0.5, [0, 1]], "nested": {"nan": None}}

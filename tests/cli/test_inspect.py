@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ from nas_edge.contracts import Scope, SearchSpace
 from nas_edge.engine.ranges import Recorder, described
 from nas_edge.plugins import Registry, load_plugins
 
-from .command import install, run, run_json
+from ..studies import NAS_EDGE
+from .command import environment, install, run, run_json
 
 
 @pytest.fixture
@@ -127,3 +131,70 @@ def test_summary_is_the_own_one_or_the_first_line_of_the_docstring() -> None:
     assert summary(Conditional()) == "A space with every kind of parameter, one of them conditional."
     assert summary(factory) == "Makes it."
     assert summary(Bare()) == ""
+
+
+CHECKED = """
+from dataclasses import dataclass
+from nas_edge import Target, hookimpl
+
+class Clock(Target):
+    name = "clock"
+
+    def fingerprint(self):
+        import time
+        return {"time": time.time()}
+
+    def measure(self, model, budget_s):
+        raise OSError("no clock today")
+
+@hookimpl
+def register_targets(register):
+    register("clock", lambda address: Clock())
+"""
+
+
+def test_a_plugin_is_checked(tmp_path: Path) -> None:
+    install(tmp_path, "clock", CHECKED)
+    done = run("plugins", "check", "clock", "--json", site=tmp_path)
+    assert done.returncode == 2, done.stderr
+    found = json.loads(done.stdout)
+    assert found["plugin"] == "clock" and found["passed"] + found["failed"] + found["skipped"] == len(found["checks"])
+    by_check = {(row["subject"], row["check"]): row for row in found["checks"]}
+    unstable = by_check["target clock", "its fingerprint stays the same"]
+    assert unstable["outcome"] == "failed" and "leave out what changes by itself" in unstable["message"]
+    measured = by_check["target clock", "a measurement is sound"]
+    assert measured["message"].startswith("clock.measure of a small network raised OSError: no clock today")
+    assert by_check["plugin clock", "its import is quick"]["outcome"] == "passed"
+
+
+def test_a_plugin_that_passes_is_shown_in_a_table() -> None:
+    done = run("plugins", "check", "data")
+    assert done.returncode == 0, done.stderr
+    assert "its hooks are known" in done.stdout and "0 failed" in done.stdout
+
+
+def test_the_kit_needs_pytest_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "pytest.py").write_text("raise ModuleNotFoundError('No module named pytest', name='pytest')\n")
+    done = run("plugins", "check", "data", site=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "error: nas_edge.testing needs pytest; install it with: pip install 'nas-edge[testing]'\n"
+
+
+def test_an_unknown_or_broken_plugin_is_not_checked(site: Path) -> None:
+    assert run("plugins", "check", "prun").stderr == "error: unknown plugin 'prun'; did you mean 'prune'?\n"
+    done = run("plugins", "check", "unimportable", site=site)
+    assert done.returncode == 2 and done.stderr.startswith("error: plugin 'unimportable' is broken: ModuleNotFound")
+
+
+def test_hook_calls_are_traced() -> None:
+    done = subprocess.run(
+        (*NAS_EDGE, "plugins", "--json"),
+        capture_output=True,
+        text=True,
+        env={**environment(None), "NAS_EDGE_TRACE_PLUGINS": "1"},
+    )
+    assert json.loads(done.stdout)["broken"] == []
+    lines = done.stderr.splitlines()
+    assert all(re.fullmatch(r"trace: +\d+\.\d\d ms  \w+: \S.*", line) for line in lines), lines
+    assert any(line.endswith("register_techniques: prune") for line in lines)
+    assert run("plugins", "--json").stderr == ""

@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 
 from nas_edge import Context, Technique
 from nas_edge.cli import main
-from nas_edge.engine.finish import read_recipe
 from nas_edge.engine.progress import Progress
+from nas_edge.engine.recipes import read_recipe
 from nas_edge.plugins import Registry
 from nas_edge.report.export import export_trial
 from nas_edge.report.front import front_rows

@@ -56,7 +56,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
         (["--target", "lokal"], "unknown target 'lokal'; did you mean 'local'?"),
         (["--target", "local?threads=0"], "threads is '0'; give a whole number"),
         (["--target", "local", "--threads", "2"], "threads and target are both given"),
-        (["--data", "folder:{tmp}/missing"], "there is no folder '{tmp}/missing'"),
+        (["--data", "folder:{tmp}/missing"], "there is no '{tmp}/missing'"),
         (["--data", "folder:{tmp}/empty"], "{tmp}/empty"),
         (["--data", "folder:{tmp}/one_class"], "2 classes"),
         (["--data", "folder:{tmp}/corrupt"], "{tmp}/corrupt"),

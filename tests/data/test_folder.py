@@ -216,7 +216,7 @@ def test_damaged_archives(tmp_path: Path) -> None:
 
 
 def test_missing_and_unusable_folders(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no folder '.*/nowhere' \(No such file.*sub-folder of images for each class"):
+    with pytest.raises(DataError, match=r"there is no '.*/nowhere' \(No such file.*sub-folder of images for each"):
         load(f"folder:{tmp_path / 'nowhere'}")
     with pytest.raises(DataError, match="File name too long"):
         load(f"folder:{tmp_path / ('x' * 300)}")

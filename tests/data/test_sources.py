@@ -130,7 +130,7 @@ def test_fashion_mnist_from_its_files(tmp_path: Path) -> None:
 
 
 def test_damaged_or_missing_fashion_mnist(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no folder '.*nowhere'.*FashionMNIST/raw/train-images-idx3-ubyte"):
+    with pytest.raises(DataError, match=r"there is no '.*nowhere'.*FashionMNIST/raw/train-images-idx3-ubyte"):
         load(f"fashion-mnist:{tmp_path / 'nowhere'}")
     with pytest.raises(DataError, match=r"Dataset not found.*FashionMNIST/raw"):
         load(f"fashion-mnist:{tmp_path}")

@@ -14,9 +14,9 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge import StudyMismatch, UserError
-from nas_edge.engine.finish import read_recipe
 from nas_edge.engine.given import WEIGHTS_FILE
 from nas_edge.engine.progress import Progress
+from nas_edge.engine.recipes import read_recipe
 from nas_edge.engine.session import Session
 from nas_edge.engine.standing import FEW, REJECTED, Standings, hopeless, mark_rejected
 from nas_edge.engine.starts import starting_sets

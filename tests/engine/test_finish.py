@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from nas_edge import Evaluation, ExportError, evaluate
 from nas_edge.engine import finish
-from nas_edge.engine.finish import read_recipe
+from nas_edge.engine.recipes import read_recipe
 from nas_edge.export import accuracy
 from nas_edge.plugins import Registry
 from nas_edge.report.front import front_rows, trial_rows

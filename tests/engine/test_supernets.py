@@ -12,8 +12,8 @@ from scipy.stats import kendalltau
 
 from nas_edge.config import StudyConfig
 from nas_edge.engine import supernets
-from nas_edge.engine.finish import read_recipe
 from nas_edge.engine.progress import Progress
+from nas_edge.engine.recipes import read_recipe
 from nas_edge.engine.supernets import CHECKPOINT_FILE, SUPERNET_FILE, TAU
 from nas_edge.plugins import Registry
 from nas_edge.store.study import StoredStudy

@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 from torch import nn
 
 from nas_edge import UserError
-from nas_edge.engine.finish import read_recipe
 from nas_edge.engine.progress import Progress
+from nas_edge.engine.recipes import read_recipe
 from nas_edge.engine.run import run_search
 from nas_edge.engine.session import Session
 from nas_edge.engine.teachers import TEACHER_FILE, largest_arch, learners

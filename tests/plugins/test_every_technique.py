@@ -1,8 +1,7 @@
-"""What holds for each technique, and for all of them together on every kind of network."""
+"""What holds for all techniques together; what holds for each, and for pairs, is in the conformance kit."""
 
 from __future__ import annotations
 
-import copy
 import json
 from collections import Counter
 from dataclasses import replace
@@ -14,7 +13,6 @@ import onnx
 import optuna
 import pluggy
 import pytest
-import torch
 from torch import nn
 
 from nas_edge import (
@@ -39,7 +37,7 @@ from nas_edge.train.trainer import ImageTrainer
 
 from ..latency.optimised import theirs
 from .all_techniques import BY_NAME, CONFIGS, OTHERS, TECHNIQUES, names, sets_of, shared
-from .toys import CHANNELS, SIDE, TOYS, every_block, inputs, toy, toy_context
+from .toys import CHANNELS, SIDE, every_block, inputs, toy, toy_context
 
 ALL_BLOCKS = every_block.__name__
 # Of the logits' norm. A graph stage that packs changes at most the last digits of the weights, and nothing of what was
@@ -48,56 +46,8 @@ EXACT, INTEGER_NOISE = 2e-6, 0.05
 each = pytest.mark.parametrize("technique", TECHNIQUES, ids=lambda t: t.name)
 
 
-def world() -> tuple[Any, ...]:
-    """What a technique must leave as it found it."""
-    numpy_state = np.random.get_state()
-    return (
-        torch.get_rng_state().tolist(),
-        (numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]),  # type: ignore[index]
-        torch.get_num_threads(),
-        torch.is_grad_enabled(),
-    )
-
-
 @each
-@pytest.mark.parametrize("grad", [True, False])
-@pytest.mark.parametrize("configs", [CONFIGS, OTHERS], ids=["configs", "others"])
-def test_model_and_world_are_untouched(
-    technique: Technique, grad: bool, configs: dict[str, Any], context: Context
-) -> None:
-    model, teacher = toy("squeeze_excite"), toy("plain")
-    model.get_submodule("1.0").requires_grad_(False)
-    graph = export_onnx(model, channels=CHANNELS, resolution=SIDE)
-    config = configs[technique.name]
-    before, shape, content = copy.deepcopy(model), repr(model), graph.SerializeToString()
-    context = replace(context, teacher=teacher)
-    with torch.set_grad_enabled(grad):
-        outside = world()
-        technique.structure(model, config, context)
-        technique.objective(config, context)
-        technique.finalize(model, config, context)
-        technique.graph(graph, config, context)
-        assert world() == outside
-    assert repr(model) == shape
-    assert [m.training for m in model.modules()] == [m.training for m in before.modules()]
-    for (name, value), (_, old) in zip(model.named_parameters(), before.named_parameters(), strict=True):
-        assert torch.equal(value, old), name
-        assert value.requires_grad == old.requires_grad, name
-        assert value.grad is None, name
-    assert all(torch.equal(a, b) for a, b in zip(model.buffers(), before.buffers(), strict=True))
-    assert graph.SerializeToString() == content
-    assert teacher.training
-
-
-@each
-def test_config_round_trips_through_json(technique: Technique) -> None:
-    for config in (CONFIGS[technique.name], OTHERS[technique.name], technique.config_type()):
-        text = json.dumps(technique.config_to_json(config))
-        assert technique.config_from_json(json.loads(text)) == config
-
-
-@each
-def test_suggested_configs_are_valid_and_under_its_own_name(technique: Technique) -> None:
+def test_what_is_sampled_are_its_fields(technique: Technique) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     fields = set(technique.config_to_json(technique.config_type()))
     for _ in range(20):
@@ -223,18 +173,12 @@ def check_effects(
         assert final.ByteSize() < 0.5 * graph.ByteSize()
 
 
-@pytest.mark.parametrize("name", [*TOYS, ALL_BLOCKS])
-@each
-def test_each_works_on_every_kind_of_network(technique: Technique, name: str, taught: Context) -> None:
-    compose((technique,), name, CONFIGS, taught)
-
-
-@pytest.mark.parametrize("techniques", sets_of(1, 2, 3, 4, 5), ids=names)
+@pytest.mark.parametrize("techniques", sets_of(4, 5), ids=names)
 def test_they_compose(techniques: tuple[Technique, ...], taught: Context, plain_count: int) -> None:
     check_effects({t.name for t in techniques}, CONFIGS, plain_count, *compose(techniques, ALL_BLOCKS, CONFIGS, taught))
 
 
-@pytest.mark.parametrize("techniques", sets_of(2, 3), ids=names)
+@pytest.mark.parametrize("techniques", sets_of(3), ids=names)
 def test_they_compose_in_another_way(techniques: tuple[Technique, ...], taught: Context, plain_count: int) -> None:
     check_effects({t.name for t in techniques}, OTHERS, plain_count, *compose(techniques, ALL_BLOCKS, OTHERS, taught))
 

@@ -1,287 +1,52 @@
-"""Small networks with each of the structures that a technique must get right, and what a technique needs around it."""
+"""The kit's small networks, and one whose attention has heads that can be cut, for the tests of the techniques."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from torch import nn
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from nas_edge.testing import networks
+from nas_edge.testing.given import ToyTrainer, images, inputs, toy_context, toy_data
+from nas_edge.testing.networks import (
+    CHANNELS,
+    CLASSES,
+    SIDE,
+    Residual,
+    SqueezeExcite,
+    conv,
+    head,
+)
+from nas_edge.testing.networks import NETWORKS as TOYS
+from nas_edge_spaces.mobilenet.attention import SelfAttention
 
-from nas_edge import Augmentation, Context, ImageData, Objective, Split, Target
-from nas_edge.data.preprocess import Preprocess
-from nas_edge_spaces.mobilenet.attention import SelfAttention as HeadedSelfAttention
-
-CLASSES, CHANNELS, SIDE = 5, 3, 16
-BATCH = 32
-
-
-def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    return [
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs),
-    ]
-
-
-def head(width: int) -> list[nn.Module]:
-    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, CLASSES)]
-
-
-class Residual(nn.Module):
-    """Adds its input."""
-
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.layers(x)
-        return out
-
-
-class SqueezeExcite(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.gate = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(width, width // 2, 1),
-            nn.ReLU(),
-            nn.Conv2d(width // 2, width, 1),
-            nn.Hardsigmoid(),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x * self.gate(x)
-        return out
-
-
-class SpatialAttention(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 1, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        summary = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
-        out: Tensor = x * self.conv(summary).sigmoid()
-        return out
-
-
-class SelfAttention(nn.Module):
-    """Two heads; the outputs of query, key and value are reshaped into them, so they are marked."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-        self.query, self.key, self.value = (nn.Conv2d(width, width, 1) for _ in range(3))
-        for layer in (self.query, self.key, self.value):
-            layer.nas_edge_keep_channels = True  # type: ignore[assignment]
-        self.project = nn.Conv2d(width, width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        side = x.shape[-1]
-        query, key, value = (
-            f(x).reshape(-1, 2, self.width // 2, side * side) for f in (self.query, self.key, self.value)
-        )
-        scores = (query.transpose(2, 3) @ key * (self.width // 2) ** -0.5).softmax(-1)
-        mixed = (value @ scores.transpose(2, 3)).reshape(-1, self.width, side, side)
-        out: Tensor = x + self.project(mixed)
-        return out
-
-
-def plain() -> nn.Module:
-    """Convolutions, and a classifier on the flattened map: four features a channel."""
-    return nn.Sequential(
-        *conv(CHANNELS, 32, stride=2),
-        nn.ReLU(),
-        *conv(32, 48, stride=2),
-        nn.ReLU(),
-        *conv(48, 64),
-        nn.ReLU(),
-        nn.AvgPool2d(2),
-        nn.Flatten(),
-        nn.Linear(256, CLASSES),
-    )
-
-
-def depthwise() -> nn.Module:
-    return nn.Sequential(
-        *conv(CHANNELS, 32, stride=2),
-        nn.ReLU6(),
-        *conv(32, 32, groups=32),
-        nn.ReLU6(),
-        *conv(32, 64, 1),
-        nn.ReLU6(),
-        *head(64),
-    )
-
-
-def inverted_residual() -> nn.Module:
-    def block(width: int) -> nn.Module:
-        wide = 3 * width
-        return Residual(
-            *conv(width, wide, 1),
-            nn.Hardswish(),
-            *conv(wide, wide, groups=wide),
-            nn.Hardswish(),
-            *conv(wide, width, 1),
-        )
-
-    return nn.Sequential(*conv(CHANNELS, 24, stride=2), nn.Hardswish(), block(24), block(24), *head(24))
-
-
-def squeeze_excite() -> nn.Module:
-    return nn.Sequential(
-        *conv(CHANNELS, 32, stride=2),
-        nn.Hardswish(),
-        Residual(*conv(32, 64, 1), nn.Hardswish(), SqueezeExcite(64), *conv(64, 32, 1)),
-        *head(32),
-    )
-
-
-def spatial_attention() -> nn.Module:
-    return nn.Sequential(
-        *conv(CHANNELS, 32, stride=2), nn.ReLU(), SpatialAttention(), *conv(32, 48), nn.ReLU(), *head(48)
-    )
-
-
-def self_attention() -> nn.Module:
-    return nn.Sequential(
-        *conv(CHANNELS, 32, stride=4), nn.ReLU(), SelfAttention(32), *conv(32, 48, 1), nn.ReLU(), *head(48)
-    )
+__all__ = [
+    "CHANNELS",
+    "CLASSES",
+    "SIDE",
+    "TOYS",
+    "Residual",
+    "SqueezeExcite",
+    "ToyTrainer",
+    "conv",
+    "every_block",
+    "head",
+    "images",
+    "inputs",
+    "parameter_count",
+    "toy",
+    "toy_context",
+    "toy_data",
+]
 
 
 def every_block() -> nn.Module:
-    """One of each: plain, depthwise, residual with squeeze-excite, spatial attention, self-attention with heads."""
-    return nn.Sequential(
-        *conv(CHANNELS, 32, stride=2),
-        nn.Hardswish(),
-        *conv(32, 32, groups=32),
-        nn.ReLU6(),
-        *conv(32, 48, 1),
-        nn.ReLU(),
-        Residual(
-            *conv(48, 96, 1),
-            nn.Hardswish(),
-            *conv(96, 96, groups=96),
-            nn.Hardswish(),
-            SqueezeExcite(96),
-            *conv(96, 48, 1),
-        ),
-        SpatialAttention(),
-        *conv(48, 64, stride=2),
-        nn.ReLU(),
-        HeadedSelfAttention(64, SIDE // 4),
-        *head(64),
-    )
-
-
-TOYS: dict[str, Callable[[], nn.Module]] = {
-    f.__name__: f for f in (plain, depthwise, inverted_residual, squeeze_excite, spatial_attention, self_attention)
-}
+    """One of each block; the self-attention is mobilenet's, with heads."""
+    return networks.every_block(lambda: SelfAttention(64, SIDE // 4))
 
 
 def toy(name: str, resolution: int = SIDE) -> nn.Sequential:
     """One of the networks behind its preprocessing, in training mode, with statistics as if it had been trained."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = (TOYS | {every_block.__name__: every_block})[name]()
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                nn.init.uniform_(module.weight, 0.5, 1.5)
-                nn.init.normal_(module.bias, std=0.2)
-                module.running_var = torch.empty(module.num_features).uniform_(0.3, 1.0)
-    return nn.Sequential(Preprocess([0.5] * CHANNELS, [0.25] * CHANNELS, SIDE, resolution), network)
-
-
-def images(count: int, seed: int) -> Split:
-    """A learnable problem: the class is a tint, under noise."""
-    draw = torch.Generator().manual_seed(seed)
-    labels = torch.randint(CLASSES, (count,), generator=draw)
-    pictures = torch.randint(0, 160, (count, CHANNELS, SIDE, SIDE), generator=draw)
-    tints = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1]])
-    pictures += 20 * tints[labels][:, :, None, None]
-    return Split(pictures.to(torch.uint8), labels)
-
-
-def toy_data() -> ImageData:
-    return ImageData(
-        name="tints",
-        classes=tuple("abcde"),
-        train=images(320, 1),
-        validation=images(200, 2),
-        test=images(20, 3),
-        mean=(0.5,) * CHANNELS,
-        std=(0.25,) * CHANNELS,
-        augmentation=Augmentation(),
-        fingerprint="tints",
-        preprocessing="none",
-    )
-
-
-class ToyTrainer:
-    """Adam on random batches of 32, with the objectives treated as `nas_edge.Objective` says."""
-
-    def __init__(self, data: ImageData) -> None:
-        self.data = data
-
-    def fit(self, model: nn.Module, *, samples: int, objectives: Sequence[Objective] = ()) -> nn.Module:
-        model = copy.deepcopy(model).train()
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.manual_seed(0)
-            try:
-                for objective in objectives:
-                    objective.prepare(model)
-                self._run(model, max(1, samples // BATCH), objectives)
-            finally:
-                for objective in objectives:
-                    objective.finish(model)
-        return model.eval()
-
-    def _run(self, model: nn.Module, steps: int, objectives: Sequence[Objective]) -> None:
-        own = [p for objective in objectives for p in objective.parameters()]
-        optimizer = torch.optim.Adam([*(p for p in model.parameters() if p.requires_grad), *own], 3e-3)
-        draw = torch.Generator().manual_seed(0)
-        per_epoch = len(self.data.train) // BATCH
-        for step in range(1, steps + 1):
-            chosen = torch.randint(len(self.data.train), (BATCH,), generator=draw)
-            inputs, labels = self.data.train.images[chosen].float() / 255, self.data.train.labels[chosen]
-            outputs = model(inputs)
-            loss = F.cross_entropy(outputs, labels)
-            for objective in objectives:
-                extra = objective.loss(inputs, labels, outputs)
-                loss = loss if extra is None else loss + extra
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if step % per_epoch == 0 or step == steps:
-                for objective in objectives:
-                    objective.epoch_end(model, -(-step // per_epoch), -(-steps // per_epoch))
-
-    @torch.no_grad()
-    def accuracy(self, model: nn.Module, split: Split) -> float:
-        return float((model(split.images.float() / 255).argmax(1) == split.labels).float().mean())
-
-
-def toy_context(work_dir: Path, *, trained: bool = True, teacher: nn.Module | None = None) -> Context:
-    data = toy_data()
-    return Context(
-        data=data,
-        target=Target(),
-        trainer=ToyTrainer(data),
-        work_dir=work_dir,
-        seed=0,
-        samples=32,
-        trained=trained,
-        teacher=teacher,
-    )
+    return networks.made((TOYS | {every_block.__name__: every_block})[name], resolution)
 
 
 def parameter_count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
-
-
-def inputs(count: int = 8) -> Tensor:
-    """Images in 0..1 `[count, channels, side, side]`."""
-    return images(count, 4).images.float() / 255

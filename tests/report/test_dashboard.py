@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("optuna_dashboard")
 
-from nas_edge.engine.finish import read_recipe
+from nas_edge.engine.recipes import read_recipe
 from nas_edge.plugins import Registry
 from nas_edge.report.dashboard import dashboard_app, page_of
 from nas_edge.store.study import StoredStudy

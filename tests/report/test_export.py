@@ -6,18 +6,21 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from nas_edge import CandidateSpec, Measurement
 from nas_edge.cli import main
 from nas_edge.config import TrainConfig
 from nas_edge.data import load_data
-from nas_edge.engine.finish import parse_recipe
 from nas_edge.engine.progress import Progress
+from nas_edge.engine.recipes import parse_recipe
+from nas_edge.engine.workers import available_cores
 from nas_edge.pipeline import produce
 from nas_edge.plugins import Registry
 from nas_edge.report.card import card
@@ -82,8 +85,19 @@ def test_the_accuracy_on_the_card_is_reproduced_without_us(
     assert (done.stdout.strip(), str(len(data.test))) == stated
 
 
+@pytest.fixture
+def all_cores() -> Iterator[None]:
+    """As a search trains: another number of threads sums in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(available_cores())
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("which", ["best", "other"])
-def test_the_recipe_rebuilds_the_file(which: str, stored: StoredStudy, tiny: Registry, tmp_path: Path) -> None:
+def test_the_recipe_rebuilds_the_file(
+    which: str, stored: StoredStudy, tiny: Registry, tmp_path: Path, all_cores: None
+) -> None:
     folder = exported(stored, numbers(stored)[which], tmp_path / "out")
     recipe = json.loads((folder / "recipe.json").read_text())
     assert sha256(folder / "model.onnx") == recipe["evaluation"]["onnx_sha256"]

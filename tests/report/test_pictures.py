@@ -1,40 +1,49 @@
-"""The picture of a trial: its bars are as long as the numbers say."""
+"""PNG files, and the numbers in the charts that they are of."""
 
 from __future__ import annotations
 
-from xml.etree import ElementTree
+import json
+from pathlib import Path
 
-from nas_edge.records import Evaluation, Figures, StepRecord
-from nas_edge.report.pictures import BAR, CHANGED, SHIPS, STAYS, steps_picture
+import numpy as np
+import pytest
+from PIL import Image
 
-SVG = "{http://www.w3.org/2000/svg}"
+from nas_edge.report.charts import charts
+from nas_edge.report.drawing import CSS, LIGHT
+from nas_edge.report.pictures import write_pictures
+from nas_edge.report.whole import StudyReport
+
+from .made import hand_made, made_study
 
 
-def test_bars_are_as_long_as_the_figures_and_what_is_undone_is_hollow() -> None:
-    whole = Figures(size_bytes=4000, latency_ms=0.4, latency_source="predicted", accuracy=0.9)
-    cut = Figures(size_bytes=2000, latency_ms=0.1, latency_source="measured", accuracy=0.45)
-    evaluation = Evaluation(
-        key="k",
-        accuracy=0.9,
-        latency_ms=0.2,
-        latency_low_ms=0.1,
-        latency_high_ms=0.3,
-        latency_source="measured",
-        size_bytes=4000,
-        parameters=10,
-        macs=None,
-        onnx_sha256="0",
-        steps=(
-            StepRecord("training", "train", 1.0, after=whole),
-            StepRecord("<cut>", "structure", 1.0, before=whole, after=cut, undone="it lost too much"),
-            StepRecord("distill", "objective", 1.0),
-        ),
-    )
-    root = ElementTree.fromstring(steps_picture(evaluation))
-    bars = [r for r in root.iter(f"{SVG}rect") if r.get("height") == "17"]
-    sizes = bars[4:8]  # of the second of three panels, in the order of the rows
-    assert [float(bar.attrib["width"]) for bar in sizes] == [BAR, BAR / 2, BAR, BAR]
-    assert [bar.get("fill") for bar in sizes] == [CHANGED, "none", STAYS, SHIPS]
-    assert [float(bar.attrib["width"]) for bar in bars[:4]] == [BAR, BAR / 4, BAR, BAR / 2]
-    texts = [text.text for text in root.iter(f"{SVG}text")]
-    assert "2  <cut>, undone" in texts and "~0.400" in texts and "0.100" in texts and "90.00%" in texts
+def test_each_picture_is_drawn(tmp_path: Path) -> None:
+    report = StudyReport.of(made_study(tmp_path, max_latency_ms=0.06))
+    paths = write_pictures(report, tmp_path / "pictures")
+    expected = {*charts(report, LIGHT), *(f"trial-{row.number}" for row in report.front)}
+    assert {path.stem for path in paths} == expected
+    for path in paths:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        assert pixels.shape[1] > 1000
+        assert (pixels[0, 0] == 255).all()  # on white
+        blue = (pixels == (0x00, 0x72, 0xB2)).all(axis=2).sum()
+        assert blue > 100, path.name
+
+
+def test_colours_come_from_the_theme_alone(tmp_path: Path) -> None:
+    report = StudyReport.of(made_study(tmp_path))
+    text = json.dumps(charts(report, CSS))
+    assert "#" not in text.replace("#/", "") and "var(--blue)" in text
+
+
+def test_near_one_hundred_per_cent_errors_are_compared(tmp_path: Path) -> None:
+    """A perfect candidate has a place on a logarithmic axis too: above the best that is not."""
+    good = StudyReport.of(hand_made(tmp_path / "good", [(1.0, 2.0), (0.99, 1.0)]))
+    points = charts(good, LIGHT)["front"]["layer"][-1]
+    assert points["encoding"]["y"]["scale"]["type"] == "log"
+    errors = {p["trial"]: p["error"] for p in points["data"]["values"]}
+    assert errors == {"0": pytest.approx(0.005), "1": pytest.approx(0.01)}
+    poor = StudyReport.of(hand_made(tmp_path / "poor", [(0.6, 2.0), (0.5, 1.0)]))
+    scale = charts(poor, LIGHT)["front"]["layer"][-1]["encoding"]["y"]["scale"]
+    assert "type" not in scale and scale["domain"][0] > 0.5 > 0.4 > scale["domain"][1]

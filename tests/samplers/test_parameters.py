@@ -8,8 +8,7 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from nas_edge.samplers.parameters import Parameter, Parameters, keys
-
-from . import conditional
+from nas_edge.testing import conditional
 
 VALUES: list[tuple[BaseDistribution, list[Any]]] = [
     (CategoricalDistribution(["a", 1, True, None]), ["a", 1, None]),

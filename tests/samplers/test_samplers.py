@@ -15,8 +15,7 @@ from optuna.trial import TrialState
 import nas_edge
 from nas_edge.samplers.history import UNDONE, History, pareto_ranks, quality_and_cost
 from nas_edge.samplers.improvement import hypervolume
-
-from . import conditional
+from nas_edge.testing import conditional
 
 OURS = ("surrogate", "evolution", "reinforce", "gradient")
 LAYERS = 7
@@ -181,21 +180,6 @@ def test_trials_in_other_hands_are_not_proposed_again() -> None:
         trial = study.ask()
         asked.append(tuple(trial.suggest_categorical(f"layer{i}", list("abcd")) for i in range(LAYERS)))
     assert len(set(asked)) == 6
-
-
-def test_failed_and_pruned_trials_do_no_harm() -> None:
-    def troubled(trial: optuna.Trial) -> tuple[float, float]:
-        values = layered(trial)
-        if trial.number % 5 == 3:
-            raise optuna.TrialPruned
-        if trial.number % 5 == 4:
-            raise ValueError("no luck")
-        return values
-
-    study = optuna.create_study(directions=["maximize", "minimize"], sampler=nas_edge.sampler("surrogate", seed=0))
-    study.optimize(troubled, n_trials=40, catch=ValueError)
-    held = [tuple(t.params.values()) for t in study.trials if t.state is not TrialState.FAIL]
-    assert len(set(held)) == len(held)
 
 
 def test_the_history_is_read_as_losses() -> None:

@@ -7,17 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nas_edge import Context, Scope, Technique, hookimpl
+from nas_edge import Context, InvalidCandidate, Scope, Technique, hookimpl
 
 
 @dataclass(frozen=True)
 class TernaryConfig:
     threshold: float = 0.7  # equation 6: the share of the mean magnitude below which a weight becomes 0
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.threshold, float) or not 0 <= self.threshold < 2:
+            raise InvalidCandidate(f"ternary: threshold={self.threshold!r} must be a number in 0..2; try 0.7")
+
 
 class Ternary(Technique):
     name = "ternary"
     config_type = TernaryConfig
+    exclusive = frozenset({"precision"})  # the weights stay of three values: nothing else may round them
     summary = "weights of three values, a scale for each filter"
 
     def suggest(self, scope: Scope) -> TernaryConfig:

@@ -1,0 +1,69 @@
+"""docs/plugins.md names each hook by its signature and each check by its name, and its code registers what it says."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pluggy
+import pytest
+
+from nas_edge import hookspecs, testing
+from nas_edge.testing.running import in_words
+
+PAGE = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
+HOOKS = [f for _, f in inspect.getmembers(hookspecs, inspect.isfunction) if hasattr(f, "nas_edge_spec")]
+SECTIONS = {
+    "technique": testing.TechniqueTests,
+    "search space": testing.SearchSpaceTests,
+    "target": testing.TargetTests,
+    "sampler": testing.SamplerTests,
+    "plugin": testing.PluginTests,
+}
+
+
+def section(heading: str) -> str:
+    return re.split(r"\n##+ ", PAGE.partition(f"\n{heading}\n")[2])[0]
+
+
+def test_each_hook_has_a_heading_that_is_its_signature() -> None:
+    reference = PAGE.partition("\n## Hook reference\n")[2].partition("\n## ")[0]
+    headings = re.findall(r"^### (.+)$", reference, re.MULTILINE)
+    assert len(HOOKS) == 11
+    assert sorted(headings) == sorted(f"{f.__name__}({', '.join(inspect.signature(f).parameters)})" for f in HOOKS)
+    assert all(section(f"### {heading}").strip() for heading in headings)
+
+
+@pytest.mark.parametrize("kind", SECTIONS)
+def test_each_check_is_explained(kind: str) -> None:
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", section(f"### Of a {kind}"), re.MULTILINE)
+    named = [name for row in rows for name in row.split("; ") if name not in ("check", "---")]
+    assert sorted(named) == sorted(in_words(name) for name in dir(SECTIONS[kind]) if name.startswith("test_"))
+
+
+def test_the_code_registers_what_it_says() -> None:
+    registered: dict[str, list[object]] = {}
+    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)):
+        if "hookimpl" not in code:
+            continue
+        module = ModuleType(f"block{number}")
+        exec(compile(code, f"docs/plugins.md, block {number}", "exec", dont_inherit=True), vars(module))
+        hooks = pluggy.PluginManager("nas_edge")
+        hooks.add_hookspecs(hookspecs)
+        hooks.register(module)
+        hooks.check_pending()
+        (caller,) = hooks.get_hookcallers(module) or []
+        caller(register=lambda *what, name=caller.name: registered.setdefault(name, []).extend(what))
+    assert {hook: len(what) for hook, what in registered.items()} == {
+        "register_techniques": 1,
+        "register_search_spaces": 1,
+        "register_targets": 2,
+        "register_samplers": 2,
+        "register_datasets": 1,
+    }
+    (space,) = registered["register_search_spaces"]
+    checks = testing.SearchSpaceTests()
+    checks.test_its_corners_build_train_and_export(space)  # type: ignore[arg-type]
+    checks.test_no_parameter_is_dead(space)  # type: ignore[arg-type]
