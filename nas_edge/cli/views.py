@@ -27,6 +27,7 @@ FIGURES = (
     ("ms", "latency_ms", "{:.3f}"),
     ("accuracy", "accuracy", "{:.2%}"),
 )
+PREDICTED = "~"  # before a latency that was not measured
 
 
 def front_table(front: Sequence[FrontRow], of: int) -> RenderableType:
@@ -136,9 +137,9 @@ def trial_view(payload: dict[str, Any]) -> RenderableType:
 def steps_table(steps: Sequence[Mapping[str, Any]]) -> Table:
     """The record: a row a step, `before -> after` where it changed something, one number where it did not."""
     columns = [f">{title}" for title, _, _ in FIGURES]
-    shown = table("", "technique", "stage", *columns, ">seconds", title="Steps")
+    shown = table("", "technique", "stage", *columns, ">seconds", title=f"Steps ({PREDICTED} predicted)")
     for number, step in enumerate(steps, start=1):
-        cells = [_change(step["before"][name], step["after"][name], form) for _, name, form in FIGURES]
+        cells = [_change(step, name, form) for _, name, form in FIGURES]
         style = "dim" if step["undone"] else ""
         mark = "x" if step["undone"] else ""
         shown.add_row(
@@ -158,7 +159,14 @@ def _notes(evaluation: Mapping[str, Any]) -> list[str | Text]:
     return ["", *lines] if lines else []
 
 
-def _change(before: float | None, after: float | None, form: str) -> str:
+def _change(step: Mapping[str, Any], name: str, form: str) -> str:
     """`before -> after`; what is not known is a dash."""
-    old, new = ("-" if value is None else form.format(value) for value in (before, after))
+    old, new = (_figure(step[side], name, form) for side in ("before", "after"))
     return old if old == new else f"{old} -> {new}"
+
+
+def _figure(figures: Mapping[str, Any], name: str, form: str) -> str:
+    if figures[name] is None:
+        return "-"
+    mark = PREDICTED if name == "latency_ms" and figures["latency_source"] == "predicted" else ""
+    return mark + form.format(figures[name])

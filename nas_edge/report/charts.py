@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nas_edge.records import StepRecord
+from nas_edge.report.cells import step_names
 from nas_edge.report.drawing import NUMBER, Spec, Theme, chart, latency_scale
 from nas_edge.report.front_chart import front
 from nas_edge.report.importance import Importances
@@ -226,7 +227,7 @@ def layers(found: Layers, theme: Theme) -> Spec:
 
 def waterfall(steps: Sequence[StepRecord], theme: Theme) -> Spec:
     """Latency, size and accuracy of one candidate from step to step, side by side."""
-    names = [f"{i}. {s.technique}, {s.stage}" + (" (undone)" if s.undone else "") for i, s in enumerate(steps, 1)]
+    names = step_names(steps)
     panels = []
     for field, title, factor in (
         ("latency_ms", "latency, ms", 1.0),
