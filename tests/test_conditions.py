@@ -58,7 +58,7 @@ FIGURES = ("number", "accuracy", "latency_ms")
 )
 def test_trials_that_meet_conditions(text: str, numbers: list[int]) -> None:
     """What is not known meets none."""
-    rows = [
+    rows: list[dict[str, float | None]] = [
         {"number": 1, "accuracy": 0.9, "latency_ms": 0.2},
         {"number": 2, "accuracy": 0.95, "latency_ms": 0.3},
         {"number": 3, "accuracy": 0.97, "latency_ms": 0.4},

@@ -70,10 +70,10 @@ def trials_table(trials: Sequence[Mapping[str, Any]], of: int) -> RenderableType
         shown.add_row(
             str(row["number"]),
             State.of(row["state"]),
-            _figure(row["accuracy"], "{:.2%}"),
-            _figure(row["latency_ms"], "{:.3f}"),
-            _figure(row["measured_ms"], "{:.3f}"),
-            _figure(row["size_bytes"], "{:,.1f}", 1 / 1000),
+            _or_dash(row["accuracy"], "{:.2%}"),
+            _or_dash(row["latency_ms"], "{:.3f}"),
+            _or_dash(row["measured_ms"], "{:.3f}"),
+            _or_dash(row["size_bytes"], "{:,.1f}", 1 / 1000),
             Text(row["why"], "dim") if row["why"] else Text(row["techniques"] or "-"),
         )
     return shown
@@ -83,7 +83,7 @@ def _title(what: str, shown: Sequence[object], of: int) -> str:
     return what if len(shown) == of else f"{what}: {len(shown)} of {of}"
 
 
-def _figure(value: float | None, form: str, scale: float = 1) -> str:
+def _or_dash(value: float | None, form: str, scale: float = 1) -> str:
     return "-" if value is None else form.format(value * scale)
 
 
