@@ -7,6 +7,7 @@ import io
 import logging
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,8 @@ def _convert(model: Path, *, arm: bool) -> None:
         logging.root.handlers[:] = handlers
     ort.set_default_logger_severity(ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # it leaves the file that it made to the collector
             convert_onnx_models_to_ort(
                 model, optimization_styles=[OptimizationStyle.Fixed], target_platform="arm" if arm else None
             )

@@ -163,15 +163,13 @@ def _run(facts: Facts) -> list[str]:
 
 
 def _ort(ort_bytes: int, size_bytes: int) -> str:
-    larger = (
-        "It is larger, for it holds unpacked what is packed in `model.onnx`. " if ort_bytes > 1.2 * size_bytes else ""
-    )
+    larger = " It is larger: the format takes more, and weights packed in `model.onnx` lie unpacked in it."
     return (
         f"`model.ort` ({ort_bytes:,} bytes) is the same model in the ORT format, for mobile and reduced builds of ONNX "
         f"Runtime {version('onnxruntime')} or later; `model.required_operators.config` names the operators that such a "
-        f"build needs (`--include_ops_by_config`). {unpacked}It is optimised for no particular CPU, and its latency was "
-        "not measured: on x86-64 a float model in it can take twice as long as `model.onnx`, which ONNX Runtime "
-        "optimises for the CPU when it loads."
+        f"build needs (`--include_ops_by_config`).{larger if ort_bytes > 1.2 * size_bytes else ''} It is optimised for "
+        "no particular CPU, and its latency was not measured: on x86-64 a float model in it can take twice as long as "
+        "`model.onnx`, which ONNX Runtime optimises for the CPU when it loads."
     )
 
 

@@ -19,7 +19,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas_edge import CandidateSpec, Measurement
+from nas_edge import CandidateSpec, Measurement, UserError
 from nas_edge.cli import main
 from nas_edge.config import TrainConfig
 from nas_edge.data import load_data
@@ -29,12 +29,15 @@ from nas_edge.engine.workers import available_cores
 from nas_edge.pipeline import produce
 from nas_edge.plugins import Registry
 from nas_edge.report.card import Facts, card, wilson
+from nas_edge.report.front import front_rows
 from nas_edge.report.front_matter import scalar
 from nas_edge.report.markdown_text import plain
+from nas_edge.report.study import Study
 from nas_edge.store.study import StoredStudy
 
 from ..fuzz.cases import RECORD
 from ..studies import opened, search, sha256, tiny_config
+from .made import empty_study
 
 LONGER = {"samples": 600, "final_budget": 8.0, "teacher_budget": 2.0}
 REPRODUCE = """
@@ -244,3 +247,54 @@ def test_an_export_replaces_an_older_one_and_survives_a_lost_file(stored: Stored
     (stored.folder / "models" / f"trial-{number:04d}.onnx").write_bytes(b"damaged")
     exported(stored, number, folder)
     assert sha256(folder / "model.onnx") == final["onnx_sha256"]
+
+
+def test_the_whole_front_with_an_index(stored: StoredStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["export", str(stored.folder), "--all-front", "--ort", "-o", str(out), "--json"]) == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert sorted(files) == sorted(str(path) for path in out.rglob("*") if path.is_file())
+    index = json.loads((out / "index.json").read_text())
+    front = front_rows(stored)
+    assert index["study"] == "tiny" and [row["number"] for row in index["front"]] == [row.number for row in front]
+    told = (out / "index.md").read_text()
+    for row, member in zip(index["front"], front, strict=True):
+        final = stored.tables.finals("tiny")[member.number]
+        assert sha256(out / row["model"]) == final["onnx_sha256"]
+        assert (row["accuracy"], row["size_bytes"]) == (member.accuracy, (out / row["model"]).stat().st_size)
+        folder = (out / row["model"]).parent
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "card.md",
+            "model.onnx",
+            "model.ort",
+            "model.required_operators.config",
+            "recipe.json",
+            "run.py",
+        ]
+        assert f"\n# tiny, trial {member.number}\n" in (folder / "card.md").read_text()
+        assert f"[{folder.name}]({folder.name}/card.md)" in told
+    assert len([line for line in told.splitlines() if line.startswith("| ")]) == 2 + len(front)
+    paths = Study(stored).export(None, tmp_path / "again")
+    assert {str(path.relative_to(tmp_path / "again")) for path in paths} < {
+        str(Path(path).relative_to(out)) for path in files
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ([], "which trial? `nas-edge show {study}` lists them; --all-front takes each member of the front"),
+        (["2", "--all-front"], "trial 2 and --all-front are both given; leave one out"),
+    ],
+)
+def test_what_to_export_is_said_once(
+    flags: list[str], reason: str, stored: StoredStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(stored.folder), *flags, "-o", str(tmp_path / "out")]) == 2
+    assert reason.format(study=stored.folder) in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_an_empty_front_is_not_exported(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="study 'made' has no finished trial that meets its limits yet; search on"):
+        Study(empty_study(tmp_path / "made")).export(None, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
