@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "spec", "records", "classify"),
     ("contracts", "hookspecs"),
-    ("plugins", "config", "goals", "conditions"),
+    ("plugins", "config", "goals", "conditions", "study_file"),
     ("data", "train", "export", "latency", "targets", "agent", "onnx_files"),
     ("estimate", "figures", "gate", "steps", "making", "pipeline", "models", "evaluate"),
     ("samplers",),
@@ -141,7 +141,7 @@ def test_what_runs_alone_on_a_device_needs_little(name: str) -> None:
 
 LIGHT = [
     "nas_edge",
-    *(f"nas_edge.{name}" for names in LAYERS[:3] for name in names if name != "config"),
+    *(f"nas_edge.{name}" for names in LAYERS[:3] for name in names if name not in ("config", "study_file")),
     "nas_edge.targets",
     "nas_edge.data.sources",
     *(module for module, _ in ENGINE if module.startswith("nas_edge.cli")),
@@ -165,3 +165,14 @@ def test_looking_around_imports_neither_torch_nor_onnxruntime(command: str) -> N
     loaded = _loaded_by(f"from nas_edge.cli import main\nassert main({command.split()!r}) in (0, 2)")
     assert "nas_edge.cli.app" in loaded
     assert not loaded & set(HEAVY)
+
+
+@pytest.mark.parametrize("line", ["nas-edge sho", "nas-edge show tiny ", "nas-edge search --techniques qu"])
+def test_a_shell_waits_for_little(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Completion also does without pydantic, numpy and SQLAlchemy, and ends the process with its words."""
+    monkeypatch.setenv("_NAS_EDGE_COMPLETE", "complete_zsh")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", line)
+    asked = "import contextlib\nfrom nas_edge.cli import main\nwith contextlib.suppress(SystemExit): main([])"
+    loaded = _loaded_by(asked)
+    assert "nas_edge.cli.complete" in loaded
+    assert not loaded & {*HEAVY, "pydantic", "numpy"}

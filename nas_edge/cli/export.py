@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nas_edge.cli import complete
 from nas_edge.cli.inspect import JsonFlag
 from nas_edge.cli.study import StorageOption, StudyArgument, located
 from nas_edge.errors import UserError
@@ -15,7 +16,7 @@ from nas_edge.errors import UserError
 def export(
     study: StudyArgument,
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")],
-    trial: Annotated[int | None, typer.Argument(help="The trial's number.")] = None,
+    trial: Annotated[int | None, typer.Argument(help="The trial's number.", autocompletion=complete.trials)] = None,
     all_front: Annotated[
         bool, typer.Option("--all-front", help="Each member of the front, in a folder of its own, and an index.")
     ] = False,

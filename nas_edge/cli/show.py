@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas_edge.cli import complete
 from nas_edge.cli.inspect import JsonFlag
 from nas_edge.cli.study import StorageOption, StudyArgument, located, names_of
 from nas_edge.errors import UserError
@@ -17,17 +18,25 @@ if TYPE_CHECKING:
 
 def show(
     study: StudyArgument,
-    trial: Annotated[int | None, typer.Argument(help="One trial, with what each technique did.")] = None,
+    trial: Annotated[
+        int | None, typer.Argument(help="One trial, with what each technique did.", autocompletion=complete.trials)
+    ] = None,
     all_trials: Annotated[bool, typer.Option("--all", help="All trials, not the front alone.")] = False,
     where: Annotated[
         str | None,
         typer.Option(help=f"Those that meet 'latency_ms <= 0.4 and accuracy > 0.9'; of {', '.join(FIGURES)}."),
     ] = None,
     technique: Annotated[
-        str | None, typer.Option(help="Those in which it acts; prune,quantize: both; none: no technique.")
+        str | None,
+        typer.Option(
+            help="Those in which it acts; prune,quantize: both; none: no technique.", autocompletion=complete.techniques
+        ),
     ] = None,
     state: Annotated[State | None, typer.Option(help="Those that ended so; of all trials.")] = None,
-    sort: Annotated[str | None, typer.Option(help="By one of the figures; -accuracy: the highest first.")] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(help="By one of the figures; -accuracy: the highest first.", autocompletion=complete.figures),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many.", min=1)] = None,
     storage: StorageOption = None,
     as_json: JsonFlag = False,

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas_edge.cli import complete
 from nas_edge.cli.inspect import JsonFlag
 
 if TYPE_CHECKING:
     from nas_edge.config import StudyConfig
     from nas_edge.store.study import StoredStudy
 
-StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name, folder or database file.")]
+StudyArgument = Annotated[
+    str,
+    typer.Argument(metavar="STUDY", help="A study's name, folder or database file.", autocompletion=complete.studies),
+]
 StorageOption = Annotated[
     str | None,
     typer.Option(envvar="NAS_EDGE_STORAGE", show_envvar=False, help="Database URL; by default SQLite under --out."),
@@ -24,8 +28,13 @@ TimeoutOption = Annotated[float | None, typer.Option(help="Stop asking for new c
 UntilOption = Annotated[
     str | None, typer.Option(help="End when a candidate is so good: 'accuracy >= 0.92 and latency_ms <= 2'.")
 ]
-DataOption = Annotated[str | None, typer.Option(help="digits, fashion-mnist:ROOT, cifar10:ROOT or folder:PATH.")]
-TargetOption = Annotated[str | None, typer.Option(help="Device; local, or local?threads=2.")]
+DataOption = Annotated[
+    str | None,
+    typer.Option(help="digits, fashion-mnist:ROOT, cifar10:ROOT or folder:PATH.", autocompletion=complete.datasets),
+]
+TargetOption = Annotated[
+    str | None, typer.Option(help="Device; local, or local?threads=2.", autocompletion=complete.targets)
+]
 ChoicesOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Fix a decision, or narrow it to several: prune.criterion=l1,l2."),
@@ -55,7 +64,9 @@ def search(
         Path | None, typer.Argument(metavar="[STUDY.toml]", help="A study file; flags override it.")
     ] = None,
     data: DataOption = None,
-    space: Annotated[str | None, typer.Option(help="Search space; see `nas-edge spaces`.")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="Search space; see `nas-edge spaces`.", autocompletion=complete.spaces)
+    ] = None,
     target: TargetOption = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the target: short for local?threads=N.")] = None,
     trials: TrialsOption = None,
@@ -65,7 +76,10 @@ def search(
         str | None, typer.Option(help="accuracy,latency_ms or accuracy,latency_ms,size_bytes.")
     ] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="Latency budget in milliseconds.")] = None,
-    techniques: Annotated[str | None, typer.Option(help="Those to search over, comma-separated, or none.")] = None,
+    techniques: Annotated[
+        str | None,
+        typer.Option(help="Those to search over, comma-separated, or none.", autocompletion=complete.techniques),
+    ] = None,
     teacher: Annotated[
         str | None,
         typer.Option(help="Students learn from: largest, torchvision:NAME[:WEIGHTS] or module:function."),
@@ -91,7 +105,10 @@ def search(
     max_drop: Annotated[
         float | None, typer.Option(help="Points of accuracy that one step may cost; 5 by default.")
     ] = None,
-    sampler: Annotated[str | None, typer.Option(help="surrogate, evolution, ...; see `nas-edge plugins`.")] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="surrogate, evolution, ...; see `nas-edge plugins`.", autocompletion=complete.samplers),
+    ] = None,
     baseline: Annotated[
         str | None, typer.Option(help="random: give random search the same budget afterwards, and compare.")
     ] = None,
