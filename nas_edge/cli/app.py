@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from nas_edge import __version__
-from nas_edge.cli.complete import VARIABLE, first_word
+from nas_edge.cli.complete import VARIABLE, words
 from nas_edge.cli.output import console, only_results_on_stdout
 from nas_edge.errors import UserError
 from nas_edge.plugins import Registry, load_plugins
@@ -56,11 +56,12 @@ def _root(
     """Search for the most accurate vision model that runs within a latency budget on your CPU."""
 
 
-def command_line(first: str | None) -> Any:
-    """The command line as a click group: with the command of ours that comes first alone, else with all of them.
+def command_line(arguments: list[str]) -> Any:
+    """The command line as a click group: where a command of ours comes first with it alone, else with all of them.
 
     Plugins' commands are there too, unless one of ours is asked for.
     """
+    first = arguments[0] if arguments else None
     app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
     app.callback()(_root)
     ours = {name.replace("_", "-") for _, names in COMMANDS for name in names}
@@ -109,8 +110,8 @@ def run(arguments: list[str]) -> int:
     Typer's own `main` would turn Ctrl-C and errors into panels and exit statuses of its own.
     """
     if VARIABLE in os.environ:  # a shell asks for words, and typer answers and exits
-        command_line(first_word(os.environ)).main(prog_name=NAME)
-    command = command_line(arguments[0] if arguments else None)
+        command_line(words(os.environ)).main(prog_name=NAME)
+    command = command_line(arguments)
     try:
         with (
             only_results_on_stdout() if "--json" in arguments else contextlib.nullcontext(),

@@ -92,16 +92,16 @@ def datasets(incomplete: str) -> list[str]:
 
 
 def figures(incomplete: str) -> list[str]:
+    """What rows are sorted by, rising and falling."""
     from nas_edge.report.selection import FIGURES
 
-    sign = "-" * incomplete.startswith("-")
-    return _begin([f"{sign}{name}" for name in FIGURES], incomplete)
+    return _begin([*FIGURES, *(f"-{name}" for name in FIGURES)], incomplete)
 
 
-def first_word(environment: Mapping[str, str]) -> str | None:
-    """The command that is completed, where it is whole: only its module is needed then."""
+def words(environment: Mapping[str, str]) -> list[str]:
+    """Those of the line that is completed, after the name of the program."""
     line = next((environment[name] for name in LINES if name in environment), "")
-    return next(iter(line.split()[1:]), None)
+    return line.split()[1:]
 
 
 def _names(kind: str) -> Iterable[str]:
