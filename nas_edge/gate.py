@@ -58,7 +58,7 @@ class Gate:
         """Why a step costs too much accuracy; None where it does not, or where that is not known."""
         if before is None or after is None or before - after <= self.max_drop + 1e-9:
             return None
-        return f"accuracy {before:.1%} -> {after:.1%}{when}, more than {100 * self.max_drop:g} points lost"
+        return f"accuracy {before:.1%} -> {after:.1%}{when}, more than {100 * self.max_drop:.3g} points lost"
 
 
 def _latency_ratio(before: Look, after: Look) -> float | None:

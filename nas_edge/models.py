@@ -60,6 +60,11 @@ class ModelReference:
         """Whether it comes with its weights. A function is taken to give a network as it is to be used."""
         return self.source != TORCHVISION or self.weights is not None
 
+    @property
+    def short(self) -> str:
+        """For titles: without the file of its weights, and a function without its module."""
+        return f"{self.source}:{self.name}" if self.source == TORCHVISION else self.name
+
     def refuse(self, why: str, remedy: str) -> UserError:
         return UserError(f"{self.field}={self.text!r} {why}; {remedy}")
 

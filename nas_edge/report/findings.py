@@ -13,6 +13,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from nas_edge.report.baseline import Baseline
+from nas_edge.report.compression import Compression
 from nas_edge.report.front import FrontRow
 from nas_edge.report.technique_findings import LEAST_CHANGE, LEAST_TO_JUDGE, helped, hurt, undone
 from nas_edge.report.waterfall import TechniqueEffect, Waterfall
@@ -38,11 +39,13 @@ def findings(
     effects: Sequence[TechniqueEffect],
     audit: Mapping[str, Any] | None,
     random_search: Baseline | None,
+    compression: Compression | None,
 ) -> list[Finding]:
     """Those that the data supports, the most important first."""
     if not front:
         return [Finding("front", f"No candidate stands yet: {_ends(stored)}.")]
     found = [
+        ("goals", _goals(compression)),
         ("front", _best(front)),
         ("limit", _over_limit(stored, front)),
         ("random search", _random(random_search)),
@@ -65,6 +68,24 @@ def findings(
 def _ends(stored: StoredStudy) -> str:
     states = Counter(t.state.name.lower() for t in stored.trials())
     return ", ".join(f"{number} {state}" for state, number in states.most_common()) or "there is no trial"
+
+
+def _goals(compression: Compression | None) -> str | None:
+    if compression is None:
+        return None
+    given, best = compression.baseline, compression.best
+    if given.number == best.number:
+        return "Nothing that was tried came nearer to the goals than the model as it was given."
+    missed = [goal.name for goal in compression.goals if not goal.met]
+    verdict = f"misses a goal ({', '.join(missed)})" if missed else "meets all goals"
+    tested = best.test_accuracy is not None and given.test_accuracy is not None
+    lost = (given.test_accuracy or 0) - (best.test_accuracy or 0) if tested else given.accuracy - best.accuracy
+    return (
+        f"Trial {best.number} is the one to ship, and {verdict}: {given.latency_ms / best.latency_ms:.2g} times as "
+        f"fast as the model that was given, its file {1 - best.size_bytes / given.size_bytes:.0%} smaller, for "
+        f"{100 * lost:.2f} points of accuracy on the {'test split' if tested else 'validation split'} "
+        f"({best.techniques})."
+    )
 
 
 def _best(front: Sequence[FrontRow]) -> str:

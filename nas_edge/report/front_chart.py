@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from nas_edge.report.drawing import NUMBER, Spec, Theme, chart, latency_scale
@@ -11,6 +12,10 @@ from nas_edge.report.whole import Pair, StudyReport
 RANDOM, GIVEN = "random search", "as it was given"
 GOOD = 0.9  # an accuracy, above which errors are compared rather than accuracies
 ACCURACIES = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
+STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # between the accuracies of an axis on which few of those lie
+LEAST_TICKS, MOST_TICKS = 4, 7
+BEYOND = 1.15  # times the largest and the least error
+LATENCIES = 10  # along the axis, about
 
 
 def _accuracy_axis(report: StudyReport) -> tuple[Spec, Spec, float]:
@@ -26,11 +31,21 @@ def _accuracy_axis(report: StudyReport) -> tuple[Spec, Spec, float]:
         margin = 0.06 * (high - low) or 0.02
         scale = {"domain": [min(1.0, 1 - low + margin), max(0.0, 1 - high - margin)], "zero": False, "nice": False}
         return scale, {"labelExpr": "format(1 - datum.value, '.0%')"}, 0.0
-    least = min((1 - a for a in known if a < 1), default=0.01) / 2
-    worst = min(1.0, max(1 - a for a in known) * 1.15)
-    ticks = [1 - a for a in ACCURACIES if least / 1.5 <= 1 - a <= worst]
-    scale = {"type": "log", "domain": [worst, least / 1.3], "nice": False}
-    return scale, {"values": ticks, "labelExpr": "format(1 - datum.value, '.2~%')"}, least
+    least = min((1 - a for a in known if a < 1), default=0.01)
+    if max(known) == 1:
+        least /= 2  # where no error is shown: on this scale it has no place of its own
+    worst, best = min(1.0, max(1 - a for a in known) * BEYOND), least / BEYOND
+    scale = {"type": "log", "domain": [worst, best], "nice": False}
+    return scale, {"values": _ticks(best, worst), "labelExpr": "format(1 - datum.value, '.2~%')"}, least
+
+
+def _ticks(best: float, worst: float) -> list[float]:
+    """Errors between the two that are round accuracies."""
+    ticks = [1 - a for a in ACCURACIES if best <= 1 - a <= worst]
+    if len(ticks) >= LEAST_TICKS:
+        return ticks
+    step = next((s for s in STEPS if (worst - best) / s < MOST_TICKS), STEPS[-1])
+    return [round(k * step, 6) for k in range(math.ceil(best / step), math.floor(worst / step) + 1)]
 
 
 def front(report: StudyReport, theme: Theme) -> Spec:
@@ -59,7 +74,7 @@ def front(report: StudyReport, theme: Theme) -> Spec:
         "type": "quantitative",
         "title": "latency of one image, ms" + (" (logarithmic)" if scale_x["type"] == "log" else ""),
         "scale": scale_x,
-        "axis": {"format": NUMBER, "labelOverlap": True},
+        "axis": {"format": NUMBER, "labelOverlap": True, "tickCount": LATENCIES},
     }
     y = {
         "field": "error",

@@ -107,9 +107,9 @@ def _predicted(stored: StoredStudy, row: FrontRow) -> Prediction | None:
 
 def layer_times(kernels: Sequence[Kernel]) -> tuple[LayerTime, ...]:
     """The kernels by block and work. What has no name of its own is there for the next one that has."""
-    blocks, block = [], "end"
+    blocks, block, wrapped = [], "end", _is_wrapped(kernels)
     for kernel in reversed(kernels):
-        block = block_of(kernel) or block
+        block = block_of(kernel, wrapped) or block
         blocks.append(block)
     found: dict[tuple[str, str], list[Kernel]] = {}
     for kernel, block in zip(kernels, reversed(blocks), strict=True):
@@ -121,18 +121,29 @@ def layer_times(kernels: Sequence[Kernel]) -> tuple[LayerTime, ...]:
     )
 
 
-def block_of(kernel: Kernel) -> str | None:
-    """`stage3.1` for `/1/stage3/stage3.1/layers/.../Conv`; None for what an exporter named by a number."""
+def block_of(kernel: Kernel, wrapped: bool) -> str | None:
+    """`stage3.1` for `/1/stage3/stage3.1/layers/.../Conv`; None for what an exporter named by a number.
+
+    A network is `wrapped` where its preprocessing stands before it, as 0 and 1 of a sequence.
+    """
     if kernel.kind == BASE:
         return START
-    modules = [part for part in kernel.name.split("/")[1:-1] if part]
+    modules = _modules(kernel)
     if not modules:
         return None
-    if modules[0].isdigit():  # the preprocessing stands before the network, as 0 and 1 of a sequence
+    if wrapped:
         modules = modules[1:] or ["input"]
     if len(modules) > 1 and re.fullmatch(rf"{re.escape(modules[0])}\.\d+", modules[1]):
         return modules[1]
     return modules[0]
+
+
+def _is_wrapped(kernels: Sequence[Kernel]) -> bool:
+    return {modules[0] for kernel in kernels if (modules := _modules(kernel))} <= {"0", "1"}
+
+
+def _modules(kernel: Kernel) -> list[str]:
+    return [part for part in kernel.name.split("/")[1:-1] if part]
 
 
 def work_of(kernel: Kernel) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nas_edge.engine.baseline import stored_baselines
+from nas_edge.models import ModelReference
 from nas_edge.report.audit import latency_audit
 from nas_edge.report.baseline import Baseline, baseline_of
 from nas_edge.report.compression import Compression
@@ -80,7 +81,7 @@ class StudyReport:
             made=datetime.now(UTC).isoformat(timespec="seconds"),
             title=_title(stored, known["Device"]),
             winner=None if winner is None else winner.number,
-            findings=tuple(findings(stored, front, steps, found_effects, audit, random_search)),
+            findings=tuple(findings(stored, front, steps, found_effects, audit, random_search, compression)),
             counts=counts(stored),
             max_latency_ms=stored.config.max_latency_ms,
             teacher_accuracy=stored.study.user_attrs.get("teacher_accuracy"),
@@ -107,7 +108,8 @@ class StudyReport:
 def _title(stored: StoredStudy, device: Facts) -> str:
     """What was searched, for which data and device."""
     data = (stored.study.user_attrs.get("data") or {}).get("name", stored.config.data)
-    subject = f"{stored.config.model} compressed" if stored.config.model else f"Networks of {stored.config.space}"
+    model = stored.config.model
+    subject = f"{ModelReference.parse(model).short} compressed" if model else f"Networks of {stored.config.space}"
     target, cpu = device["target"], device.get(CPU)
     return f"{subject} for {data} on {cpu or target}" + (f" ({target})" if cpu and target != LOCAL else "")
 

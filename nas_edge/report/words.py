@@ -49,7 +49,7 @@ def signed(value: float | None) -> str:
 
 def points(value: float | None) -> str:
     """A difference of accuracies: `-1.2 points`."""
-    return "-" if value is None else f"{100 * value:+.1f} points"
+    return "-" if value is None else f"{round(100 * value, 1) + 0.0:+.1f} points"  # never -0.0
 
 
 def change(before: float | None, after: float, more_is_better: bool) -> str:

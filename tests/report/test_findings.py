@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nas_edge.goals import Goals
 from nas_edge.report.baseline import Baseline
 from nas_edge.report.findings import findings
 from nas_edge.report.front import front_rows
@@ -25,7 +26,7 @@ def told(
     random_search: Baseline | None = None,
 ) -> list[str]:
     """What is said about something, of a study in which nothing else is known."""
-    found = findings(stored, front_rows(stored), [], effects or [], None, random_search)
+    found = findings(stored, front_rows(stored), [], effects or [], None, random_search, None)
     return [finding.text for finding in found if finding.about == about]
 
 
@@ -38,16 +39,31 @@ def test_the_front_is_told_by_its_ends(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        ([(0.9, 3.0), (0.89, 2.0)], "misses a goal (speedup): 1.5 times as fast"),
+        ([(0.9, 3.0), (0.5, 2.0)], "misses a goal (accuracy drop, speedup)"),
+        ([(0.9, 3.0)], "Nothing that was tried came nearer to the goals"),
+    ],
+)
+def test_a_compression_is_told_by_its_goals(tmp_path: Path, found: list[tuple[float, float]], verdict: str) -> None:
+    goals = Goals(max_drop=2.0, min_speedup=2.0)
+    stored = hand_made(tmp_path, found, model="torchvision:resnet18", goals=goals, space="given")
+    (said,) = (f.text for f in StudyReport.of(stored).findings if f.about == "goals")
+    assert verdict in said
+
+
 def test_without_a_front_the_study_says_how_its_trials_ended(tmp_path: Path) -> None:
     stored = hand_made(tmp_path, [(0.9, 2.0)], max_latency_ms=1.0)
-    assert [f.text for f in findings(stored, [], [], [], None, None)] == ["No candidate stands yet: 1 complete."]
+    assert [f.text for f in findings(stored, [], [], [], None, None, None)] == ["No candidate stands yet: 1 complete."]
 
 
 def test_techniques_that_were_undone_are_told_with_counts_and_reason(tmp_path: Path) -> None:
     stored = made_study(tmp_path).snapshot()
     found, steps = effects(stored), waterfalls(stored, front_rows(stored))
     quantize = next(e for e in found if e.name == "quantize")
-    said = [f.text for f in findings(stored, front_rows(stored), steps, found, None, None) if f.about == "undone"]
+    said = [f.text for f in findings(stored, front_rows(stored), steps, found, None, None, None) if f.about == "undone"]
     (line,) = [text for text in said if text.startswith("quantize")]
     assert f"undone in {quantize.undone} of the {quantize.tried} candidates that tried it" in line
     tried = [w for w in steps if any(s.technique == "quantize" for s in w.steps)]
@@ -134,14 +150,16 @@ def test_the_whole_study_is_told_with_its_own_figures(tmp_path: Path) -> None:
 def test_over_the_limit_after_measuring_is_told(tmp_path: Path) -> None:
     stored = made_study(tmp_path, max_latency_ms=0.1)
     rows = [replace(front_rows(stored)[0], latency_ms=0.1234, within_budget=False), *front_rows(stored)[1:]]
-    found = {f.about: f.text for f in findings(stored, rows, [], [], None, None)}
+    found = {f.about: f.text for f in findings(stored, rows, [], [], None, None, None)}
     assert f"trial {rows[0].number} (0.123 ms)" in found["limit"] and "0.1 ms" in found["limit"]
 
 
 def test_an_audit_that_found_nothing_steady_says_so(tmp_path: Path) -> None:
     stored = hand_made(tmp_path, [(0.9, 1.0)])
     audit = {"audited": 0, "unstable": [{"trial": 0}, {"trial": 1}], "stated": {}}
-    found = [f.text for f in findings(stored, front_rows(stored), [], [], audit, None) if f.about == "predictions"]
+    found = [
+        f.text for f in findings(stored, front_rows(stored), [], [], audit, None, None) if f.about == "predictions"
+    ]
     assert found == ["No prediction could be checked: 2 candidates were measured while the device was not steady."]
 
 
@@ -149,7 +167,7 @@ def test_a_measurement_that_may_be_wrong_is_doubted_and_compared_with_nothing(tm
     stored = made_study(tmp_path)
     rows = front_rows(stored)
     shaky = [replace(rows[0], unstable_because="the device slowed down", measured_ms=9.0), *rows[1:]]
-    found = {f.about: f.text for f in findings(stored, shaky, [], [], None, None)}
+    found = {f.about: f.text for f in findings(stored, shaky, [], [], None, None, None)}
     assert found["measurements"] == (
         f"1 of the {len(rows)} best trade-offs may have been measured wrongly, such as trial {rows[0].number}: "
         "the device slowed down."

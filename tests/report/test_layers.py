@@ -60,6 +60,13 @@ def test_kernels_are_summed_by_block_and_work_in_their_order() -> None:
     assert sum(t.kernels for t in found) == len(NETWORK) - 1  # without the one that takes no time
 
 
+def test_blocks_that_a_model_numbers_keep_their_numbers() -> None:
+    """`0` and `1` alone are the preprocessing and the network behind it; a sequence of more is the network's own."""
+    names = ("/0/0.0/Conv", "/1/conv/conv.0/Conv", "/2/conv/conv.0/Conv", "/3/Gemm")
+    found = layer_times([Kernel(name, "dense", 0.1, 1) for name in names])
+    assert [t.block for t in found] == ["0.0", "1", "2", "3"]
+
+
 def test_every_kind_of_kernel_is_some_work() -> None:
     kinds = {"dequantize": CONVERSION, "pointwise": POINTWISE, "vector": DENSE, "activation": REST, "matmul": PRODUCT}
     assert {kind: work_of(Kernel("", kind, 0.0, 0)) for kind in kinds} == kinds
