@@ -16,7 +16,8 @@ pytest.importorskip("optuna_dashboard")
 
 from nas_edge.engine.recipes import read_recipe
 from nas_edge.plugins import Registry
-from nas_edge.report.dashboard import dashboard_app, page_of
+from nas_edge.report.dashboard import dashboard_app
+from nas_edge.report.study_pages import page_of
 from nas_edge.store.study import StoredStudy
 
 from ..dashboards import HOSTILE, add, keep, read_recipe_of, watched_study
