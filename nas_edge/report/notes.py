@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -191,10 +192,15 @@ def _settings(config: StudyConfig) -> list[str]:
     lines = []
     for name, value in sorted(values.items(), key=lambda item: isinstance(item[1], dict)):
         if isinstance(value, dict):
-            lines += ["", f"[{name}]", *(f"{json.dumps(key)} = {json.dumps(one)}" for key, one in value.items())]
+            lines += ["", f"[{name}]", *(f"{_key(key)} = {json.dumps(one)}" for key, one in value.items())]
         else:
             lines.append(f"{name} = {json.dumps(value)}")
     return [line.replace("`", "'") for line in lines]  # a fence would end the block
+
+
+def _key(name: str) -> str:
+    """As TOML has it."""
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name)
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
