@@ -28,7 +28,8 @@ def dashboard(
     except ImportError as error:
         raise UserError(f"the dashboard needs {error.name}; `pip install 'nas-edge[dashboard]'` installs it") from None
     from nas_edge.cli.output import console
-    from nas_edge.report.dashboard import dashboard_app, page_of
+    from nas_edge.report.dashboard import dashboard_app
+    from nas_edge.report.study_pages import page_of
     from nas_edge.store.study import locate
 
     stored = locate(study, storage)

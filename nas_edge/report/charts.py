@@ -246,6 +246,8 @@ def waterfall(steps: Sequence[StepRecord], theme: Theme) -> Spec:
         ends = [value for v in values for value in (v["low"], v["high"])] or [0.0, 1.0]
         margin = 0.08 * (max(ends) - min(ends)) or 0.05 * max(map(abs, ends)) or 1.0
         domain = [min(ends) - margin, max(ends) + margin]
+        if field == "accuracy":
+            domain[1] = min(100.0, domain[1])
         kinds = ["better or the same", "worse", "undone"]
         encoding: Spec = {
             "y": {
@@ -261,7 +263,7 @@ def waterfall(steps: Sequence[StepRecord], theme: Theme) -> Spec:
                 "type": "quantitative",
                 "title": title,
                 "scale": {"domain": domain, "zero": False, "nice": False},
-                "axis": {"tickCount": 4, "format": NUMBER},
+                "axis": {"tickCount": 4, "format": NUMBER, "labelOverlap": True, "labelSeparation": 8},
             },
             "x2": {"field": "high"},
             "color": {

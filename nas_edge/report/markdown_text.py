@@ -18,5 +18,5 @@ def plain(text: object) -> str:
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """The lines of a table of GitHub's kind. Cells are Markdown; a title's leading ">" sets its column flush right."""
-    line = ["---:" if title.startswith(">") else "---" for title in titles]
+    line = ["---:" if title.startswith(">") else ":---" for title in titles]
     return [f"| {' | '.join(row)} |" for row in ([title.lstrip(">") for title in titles], line, *rows)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,13 +24,18 @@ from nas_edge.store.study import REPEAT_OF, StoredStudy
 
 # What of the facts stands among the attributes of the study, where there is little room.
 SHORT = (
-    *("data set", "image", "images for training", "images for validation", "images for the test"),
-    *("search space", "techniques", "target", CPU, "objectives", "latency limit", "sampler"),
+    *("data set", "search space", "techniques", CPU, "target", "objectives", "latency limit", "sampler"),
+    *("image", "images for training", "images for validation", "images for the test"),
 )
 
 Link = Callable[[int], str]  # of a trial's number: where its page is
 
 NO_OTHER = "no other trial is better in something and as good in everything else"
+MEANT = (
+    "Accuracy is that on the *validation* images, by which the search chose, and on the *test* images, which it never "
+    "saw; latency is that of one image, and in brackets what it lies between with 95% confidence."
+)
+UNSTEADY = "A latency that *may be wrong* was measured while the device was not steady: the note of the trial says why."
 KEPT = "\u00a0"  # a space at which no line is broken
 GAP = 2 * KEPT  # before a column: the dashboard sets them side by side without any
 
@@ -59,7 +65,7 @@ def evaluated_note(
 ) -> str:
     """The note of an evaluated trial; `picture` is the URL of its picture."""
     blocks = [
-        _table(("", ""), _figures(evaluation, final, measurement)),
+        _table((f"Trial {number}", ""), _figures(evaluation, final, measurement)),
         _doubt(measurement),
         "### What each step changed",
         f"![What each step changed]({picture})",
@@ -77,12 +83,13 @@ def _figures(
     evaluation: Evaluation, final: Mapping[str, Any] | None, measurement: Measurement | None
 ) -> list[tuple[str, str]]:
     found = words.interval(evaluation.latency_ms, evaluation.latency_low_ms, evaluation.latency_high_ms)
-    rows = [("**accuracy**, validation images", words.percent(evaluation.accuracy, 2))]
+    longer = ", after longer training" if final is not None and final["final"] else ""
+    rows = [(f"**accuracy**, validation images{longer}", words.percent(evaluation.accuracy, 2))]
     if final is not None:
         rows.append((f"**accuracy**, {final['test_images']:,} test images", words.percent(final["test_accuracy"], 2)))
     rows.append((f"**latency** of one image, {evaluation.latency_source}", found))
-    if measurement is not None and evaluation.latency_source == "predicted":
-        rows.append(("**latency** of one image, measured", measured(measurement)))
+    if measurement is not None and measurement.p50_ms != evaluation.latency_ms:
+        rows.append(("**latency** of one image, measured at the end", measured(measurement)))
     rows.append(("**size** of the ONNX file", words.size(evaluation.size_bytes)))
     rows.append(("parameters", words.count(evaluation.parameters)))
     rows.append(("multiply-adds", "not known" if evaluation.macs is None else words.count(evaluation.macs)))
@@ -119,7 +126,7 @@ def study_note(stored: StoredStudy, link: Link) -> str:
         _front(stored, link),
         "\n".join(trust),
         _goals(stored),
-        *(f"### {title}\n\n{_facts(values)}" for title, values in facts(stored).items() if values),
+        *(f"{KEPT}\n\n{_facts(title, values)}" for title, values in facts(stored).items() if values),
         "### The settings that differ from the defaults",
         "\n".join(["```toml", *_settings(stored.config), "```"]),
     ]
@@ -130,14 +137,14 @@ def study_facts(stored: StoredStudy) -> dict[str, str]:
     """What a study is, in a few short lines."""
     known = {title: value for part in facts(stored).values() for title, value in part.items()}
     state = {label: n for label, n in counts(stored).items() if n and not label.startswith("with ")}
-    shown = {title: known[title] for title in SHORT if title in known}
-    shown["trials"] = ", ".join(f"{n} {label}" for label, n in state.items()) + f"; {stored.config.trials} wanted"
+    shown = {"trials": ", ".join(f"{n} {label}" for label, n in state.items()) + f"; {stored.config.trials} wanted"}
+    shown |= {title: known[title] for title in SHORT if title in known}
     teacher = stored.study.user_attrs.get("teacher_accuracy")
     return shown if teacher is None else {**shown, "teacher": f"{words.percent(teacher, 2)} on validation images"}
 
 
-def _facts(values: Mapping[str, str]) -> str:
-    return _table(("", ""), [(plain(name), plain(value)) for name, value in values.items()])
+def _facts(title: str, values: Mapping[str, str]) -> str:
+    return _table((title, ""), [(plain(name).replace(" ", KEPT), plain(value)) for name, value in values.items()])
 
 
 def _front(stored: StoredStudy, link: Link) -> str:
@@ -145,7 +152,10 @@ def _front(stored: StoredStudy, link: Link) -> str:
     if not rows:
         return "No finished trial meets the limits yet."
     cells = [(linked(row.number, link), *map(plain, front_cells(row)[1:])) for row in rows]
-    return f"Of each: {NO_OTHER}.\n\n{_table(FRONT, cells)}"
+    said = [f"Of each: {NO_OTHER}.", MEANT]
+    if any(row.unstable_because for row in rows):
+        said.append(UNSTEADY)
+    return f"{' '.join(said)}\n\n{_table(FRONT, cells)}"
 
 
 def _goals(stored: StoredStudy) -> str:
@@ -182,10 +192,15 @@ def _settings(config: StudyConfig) -> list[str]:
     lines = []
     for name, value in sorted(values.items(), key=lambda item: isinstance(item[1], dict)):
         if isinstance(value, dict):
-            lines += ["", f"[{name}]", *(f"{json.dumps(key)} = {json.dumps(one)}" for key, one in value.items())]
+            lines += ["", f"[{name}]", *(f"{_key(key)} = {json.dumps(one)}" for key, one in value.items())]
         else:
             lines.append(f"{name} = {json.dumps(value)}")
     return [line.replace("`", "'") for line in lines]  # a fence would end the block
+
+
+def _key(name: str) -> str:
+    """As TOML has it."""
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name)
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

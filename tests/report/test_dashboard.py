@@ -8,15 +8,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("optuna_dashboard")
 
 from nas_edge.engine.recipes import read_recipe
 from nas_edge.plugins import Registry
-from nas_edge.report.dashboard import dashboard_app, page_of
+from nas_edge.report import words
+from nas_edge.report.charts import waterfall
+from nas_edge.report.dashboard import dashboard_app
+from nas_edge.report.drawing import LIGHT
+from nas_edge.report.pictures import png
+from nas_edge.report.study_pages import page_of
 from nas_edge.store.study import StoredStudy
 
 from ..dashboards import HOSTILE, add, keep, read_recipe_of, watched_study
@@ -42,7 +47,13 @@ class Client:
         self.study_id = stored.study._study_id
 
     def ask(
-        self, path: str, method: str = "GET", body: object = None, host: str = "localhost:8080", query: str = ""
+        self,
+        path: str,
+        method: str = "GET",
+        body: object = None,
+        host: str = "localhost:8080",
+        query: str = "",
+        kept_since: str = "",
     ) -> tuple[int, dict[str, str], bytes]:
         """Status, headers, body."""
         content = b"" if body is None else json.dumps(body).encode()
@@ -52,6 +63,7 @@ class Client:
             "PATH_INFO": path,
             "QUERY_STRING": query,
             "HTTP_HOST": host,
+            **({"HTTP_IF_MODIFIED_SINCE": kept_since} if kept_since else {}),
             "SERVER_NAME": "127.0.0.1",
             "SERVER_PORT": "8080",
             "SERVER_PROTOCOL": "HTTP/1.1",
@@ -84,7 +96,7 @@ def test_the_best_trials_are_those_within_the_limits(stored: StoredStudy) -> Non
     shown = {t["number"]: t for t in answer["trials"]}
     assert shown[over]["constraints"] == [0.25] and shown[over]["values"][0] == 1.0
     assert attributes(shown[over])["limit: latency_ms"] == "exceeded by 0.25"
-    assert "**Breaks a limit** of the study: latency\\_ms" in shown[over]["note"]["body"]
+    assert "**Breaks a limit** of the study: latency_ms" in shown[over]["note"]["body"]
     front = sorted(t.number for t in stored.front())
     assert over not in front and [t["number"] for t in answer["best_trials"]] == front
     assert answer["objective_names"] == ["accuracy", "latency_ms"]
@@ -103,7 +115,8 @@ def test_attributes_are_short_words(stored: StoredStudy) -> None:
     assert shown["latency"] == best.user_attrs["latency"] and " to " in shown["latency measured at the end"]
     assert shown["size (kB)"] == f"{best.user_attrs['size_bytes'] / 1000:.1f}"
     about = attributes(answer)
-    assert about["data"] == "digits, 10 classes, 8 x 8 pixels" and about["latency budget"] == "0.5 ms"
+    assert about["data set"] == "digits" and about["image"] == "1 x 8 x 8" and about["latency limit"] == "0.5 ms"
+    assert "fingerprint" not in about and about["trials"].startswith("4 finished, 1 rejected, 1 running")
     assert all(len(value) < 100 for value in about.values())
     (_, _, listed) = Client(stored).ask("/api/studies")
     ours, other = json.loads(listed)["study_summaries"]
@@ -118,22 +131,19 @@ def test_a_note_tells_the_steps_and_has_their_picture(stored: StoredStudy) -> No
     note = shown["note"]["body"]
     assert "**One of the best trade-offs**" in note and f"`nas-edge export tiny {best.number} -o DIR`" in note
     assert f"{evaluation.accuracy:.2%}" in note and f"{final['test_accuracy']:.2%}" in note
-    rows = [line for line in note.splitlines() if line.startswith("| 1 ")]
+    (row,) = [line for line in note.splitlines() if line.startswith("| 1.")]
     step = evaluation.steps[0]
-    assert step.technique == "training" and len(rows) == 1
-    for number in (f"{step.after.size_bytes:,}", f"{step.after.parameters:,}", f"{step.seconds:.2f}"):
-        assert number in rows[0]
-    (picture,) = [a for a in shown["artifacts"] if a["filename"] == "steps.svg"]
+    assert step.technique == "training" and step.after.latency_ms is not None and step.after.accuracy is not None
+    figures = words.size(step.after.size_bytes), words.ms(step.after.latency_ms), words.percent(step.after.accuracy)
+    assert all(figure in row.replace("\u00a0", " ") for figure in figures), row
+    (picture,) = [a for a in shown["artifacts"] if a["filename"] == "steps.png"]
     path = f"/artifacts/{client.study_id}/{best._trial_id}/{picture['artifact_id']}"
     assert f"]({path})" in note
     status, headers, body = client.ask(path)
-    assert status == 200 and headers["Content-Type"] == "image/svg+xml"
-    texts = [element.text for element in ElementTree.fromstring(body).iter("{http://www.w3.org/2000/svg}text")]
-    assert (
-        "the file that ships" in texts
-        and f"{evaluation.size_bytes:,}" in texts
-        and f"{evaluation.accuracy:.2%}" in texts
-    )
+    assert status == 200 and headers["Content-Type"] == "image/png"
+    assert body == png(waterfall(evaluation.steps, LIGHT))
+    with Image.open(io.BytesIO(body)) as image:
+        assert image.width > 1200  # its three panels
 
 
 def test_files_are_the_stored_ones_and_are_never_run(stored: StoredStudy, tmp_path: Path) -> None:
@@ -163,13 +173,13 @@ def test_the_study_note_links_to_the_front(stored: StoredStudy) -> None:
         test = f"{stored.tables.finals('tiny')[trial.number]['test_accuracy']:.2%}"
         (row,) = [line for line in note.splitlines() if f"]({page_of(stored)}/trials?numbers={trial.number})" in line]
         assert test in row
-    assert "max_latency_ms = 0.5" in note and "[train]" in note and "| cpu |" in note
+    assert "max_latency_ms = 0.5" in note and "[train]" in note and "| CPU |" in note and "\nsamples = " in note
 
 
 def test_a_trial_that_came_to_nothing_says_why(stored: StoredStudy) -> None:
     shown = Client(stored).study()["trials"]
     (pruned,) = [t for t in shown if t["state"] == "Pruned"]
-    assert pruned["note"]["body"].startswith("**Rejected** before its training was done: \\<script\\>")
+    assert pruned["note"]["body"].startswith("**Rejected** before its training was done: &lt;script&gt;")
     (running,) = [t for t in shown if t["state"] == "Running"]
     assert running["note"]["body"].startswith("**Running**")
 
@@ -222,3 +232,18 @@ def test_a_page_of_another_site_is_refused(stored: StoredStudy, host: str) -> No
     status, _, body = Client(stored).ask("/api/studies", host=host)
     assert status == 403 and b"study_summaries" not in body
     assert Client(stored).ask("/api/studies", host="127.0.0.1:1234")[0] == 200
+
+
+def test_values_are_short(stored: StoredStudy) -> None:
+    """Four digits: 0.04085781976739008 ms would say what nobody knows."""
+    shown = {t["number"]: t for t in Client(stored).study()["trials"]}
+    for trial in stored.evaluated():
+        accuracy, latency_ms = shown[trial.number]["values"]
+        assert accuracy == pytest.approx(trial.values[0], rel=1e-3)
+        assert latency_ms == float(f"{trial.values[1]:.4g}")
+
+
+def test_a_page_that_the_browser_has_kept_is_served_anew(stored: StoredStudy) -> None:
+    client = Client(stored)
+    status, headers, body = client.ask("/dashboard/studies/1", kept_since="Wed, 01 Jan 2098 00:00:00 GMT")
+    assert status == 200 and b"AddBoxIcon" in body and "script-src 'self'" in headers["Content-Security-Policy"]
