@@ -13,6 +13,7 @@ from nas_edge.engine.loop import techniques_of
 from nas_edge.records import Evaluation, Measurement, StepRecord
 from nas_edge.report.audit import error_line
 from nas_edge.report.cells import STEPS, step_cells
+from nas_edge.report.facts import HIDDEN, NAMES
 from nas_edge.report.front_matter import front_matter
 from nas_edge.report.markdown_text import plain, table
 from nas_edge.spec import CandidateSpec
@@ -214,8 +215,8 @@ def _notes(step: StepRecord) -> str:
 def _device(measurement: Measurement | None) -> list[str]:
     if measurement is None:
         return ["Nowhere yet: `nas-edge measure model.onnx` does it."]
-    facts = {k: v for k, v in measurement.fingerprint.items() if v not in (None, "", [])}
-    shown = [f"- {plain(k)}: {plain(_joined(v))}" for k, v in facts.items()]
+    facts = {k: v for k, v in measurement.fingerprint.items() if k not in HIDDEN and v not in (None, "", [])}
+    shown = [f"- {plain(NAMES.get(k, k))}: {plain(_joined(v))}" for k, v in facts.items()]
     return [f"- target: {plain(measurement.target)}", f"- samples: {measurement.samples}, of one image each", *shown]
 
 
@@ -231,5 +232,5 @@ def _limits(facts: Facts) -> list[str]:
         "- Nothing was done against images that are made to mislead it, and no bias between groups was looked for.",
     ]
     if facts.measurement is not None and facts.measurement.unstable_because:
-        lines.append(f"- The measured latency may be unstable: {plain(facts.measurement.unstable_because)}.")
+        lines.append("- The measured latency may be unstable, for the reason that stands beside it above.")
     return lines

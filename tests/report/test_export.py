@@ -132,7 +132,7 @@ def test_the_card_and_the_file_say_the_same(stored: StoredStudy, tmp_path: Path)
     assert f"\n---\n\n# tiny, trial {number}\n" in card
     assert f"| Size of the file | {size:,} bytes |" in card
     assert f"| Latency, measured | {1e-5 * size:.3g} ms median" in card
-    assert "- cpu: bench" in card and "- target: bench" in card
+    assert "- CPU: bench" in card and "- target: bench" in card
     assert "0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in card
     graph = onnx.load(folder / "model.onnx")
     onnx.checker.check_model(graph, full_check=True)
