@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nas_edge.conditions import Until
 from nas_edge.errors import UserError, unknown_name
 from nas_edge.files import Malformed, parse_json, read_toml
 from nas_edge.goals import Goals
-from nas_edge.until import Until
 
 DEFAULT_EPOCHS = 4
 DEFAULT_MOST_SAMPLES = 6_000  # they rank candidates well enough; those worth it are trained for longer at the end
@@ -31,7 +31,10 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     samples: int | None = Field(
-        None, ge=1, description="images that the training of one candidate sees; by default 4 epochs, at most 6,000"
+        None,
+        ge=1,
+        description="images that the training of one candidate sees; by default 4 epochs, at most 6,000",
+        examples=[6_000],
     )
     recovery_share: float = Field(
         0.4, gt=0, lt=1, description="share of them kept for recovery after structure changes"
@@ -52,18 +55,24 @@ class TrainConfig(BaseModel):
     )
     final_budget: float = Field(10.0, ge=0, description="the finalists' training, likewise; 0 keeps them as searched")
     finalists: int | None = Field(
-        None, ge=0, description="the most accurate members of the front to train again for longer; by default all"
+        None,
+        ge=0,
+        description="the most accurate members of the front to train again for longer; by default all",
+        examples=[5],
     )
     batch_size: int | None = Field(
-        None, ge=2, description="images in a step; by default 64, or 32 in trainings that would have under 300 steps"
+        None,
+        ge=2,
+        description="images in a step; by default 64, or 32 in trainings that would have under 300 steps",
+        examples=[64],
     )
-    learning_rate: float = Field(6e-3, gt=0)
-    weight_decay: float = Field(0.02, ge=0)
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    learning_rate: float = Field(6e-3, gt=0, description="the highest of AdamW's, which follows one cosine")
+    weight_decay: float = Field(0.02, ge=0, description="of AdamW")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of each label spread over all classes")
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="what training multiplies in (autocast); float16 needs CUDA"
     )
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="what trains; auto takes CUDA where it is")
 
     @model_validator(mode="after")
     def _leaves_a_first_training(self) -> TrainConfig:
@@ -85,19 +94,37 @@ class StudyConfig(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
-    study: str = ""
-    space: str = "mobilenet"
+    study: str = Field(
+        "", description="the study's name, and that of its folder under runs; by default that of the data"
+    )
+    space: str = Field("mobilenet", description="search space; `nas-edge spaces` lists them")
     model: str | None = Field(None, description="the network to compress, in place of a search space")
     goals: Goals | None = Field(None, description="what its compression is to reach")
-    data: str = "digits"
-    target: str = "local"
+    data: str = Field("digits", description="digits, fashion-mnist:ROOT, cifar10:ROOT, folder:PATH or arrays:FILE.npz")
+    target: str = Field("local", description="device; local?threads=2, or a name of `nas-edge targets`")
     trials: int = Field(40, ge=1, description="evaluated candidates, in all")
-    timeout: float | None = Field(None, gt=0, description="seconds")
-    until: str | None = Field(None, description="what one candidate is to reach, which ends the search")
-    objectives: list[str] = ["accuracy", "latency_ms"]
-    max_latency_ms: float | None = Field(None, gt=0)
-    techniques: list[str] | None = None
-    set: dict[str, Any] = Field(default={}, description="decisions by name, fixed or narrowed to several values")
+    timeout: float | None = Field(
+        None, gt=0, description="seconds after which no new candidate is asked for", examples=[3600.0]
+    )
+    until: str | None = Field(
+        None,
+        description="what one candidate is to reach, which ends the search",
+        examples=["accuracy >= 0.92 and latency_ms <= 2"],
+    )
+    objectives: list[str] = Field(
+        default=["accuracy", "latency_ms"], description="what is traded off; size_bytes may be the third"
+    )
+    max_latency_ms: float | None = Field(None, gt=0, description="latency budget of a candidate", examples=[2.0])
+    techniques: list[str] | None = Field(
+        None,
+        description="those to search over, by default all; `nas-edge plugins` lists them",
+        examples=[["prune", "quantize", "distill"]],
+    )
+    set: dict[str, Any] = Field(
+        default={},
+        description="decisions by name, fixed or narrowed to several values",
+        examples=[{"prune.criterion": ["l1", "l2"]}],
+    )
     gate: bool = Field(True, description="undo what makes a candidate neither faster nor smaller, or costs too much")
     max_drop: float = Field(
         MAX_DROP, ge=0, le=100, description="accuracy, in points, that one step may cost with the gate on"
@@ -113,37 +140,53 @@ class StudyConfig(BaseModel):
     )
     supernet: bool = Field(False, description="let candidates inherit their weights from a network of all of them")
     teacher: str = Field(LARGEST, description="largest of the space, torchvision:NAME[:WEIGHTS] or module:function")
-    sampler: str = "surrogate"
-    baseline: Literal["random"] | None = Field(None, description="what is given the same budget after the search")
-    baseline_seeds: int = Field(1, ge=1, description="how often, each with another seed")
-    storage: str | None = None
-    artifacts: str | None = Field(
-        None, pattern=r"s3://[a-z0-9][a-z0-9.-]+", description="a bucket for the models, by default a folder under out"
+    sampler: str = Field("surrogate", description="what proposes candidates; `nas-edge plugins` lists them")
+    baseline: Literal["random"] | None = Field(
+        None, description="what is given the same budget after the search, to compare", examples=["random"]
     )
-    workers: int = Field(1, ge=1)
+    baseline_seeds: int = Field(1, ge=1, description="how often, each with another seed")
+    storage: str | None = Field(
+        None, description="URL of a database; by default SQLite under out", examples=["postgresql://nas@db.example/nas"]
+    )
+    artifacts: str | None = Field(
+        None,
+        pattern=r"s3://[a-z0-9][a-z0-9.-]+",
+        description="a bucket for the models, by default a folder under out",
+        examples=["s3://my-bucket"],
+    )
+    workers: int = Field(1, ge=1, description="processes on this machine")
     on: str | None = Field(
         None,
         pattern=r"^ray(://[^?/]+)?([?].*)?$",
         description="a Ray cluster that runs the workers",
+        examples=["ray://head.example:10001?cpus=2"],
     )
     trial_timeout: float | None = Field(
-        None, gt=0, description="seconds after which a trial is ended; by default 20 times the median, at least 600"
+        None,
+        gt=0,
+        description="seconds after which a trial is ended; by default 20 times the median, at least 600",
+        examples=[1800.0],
     )
     trial_memory_mb: int | None = Field(
         None,
         ge=1,
         description="memory at which a worker is ended; by default 9 tenths of the machine's for all of them",
+        examples=[4000],
     )
-    seed: int = Field(0, ge=0, lt=2**63)
-    sampler_seed: int | None = Field(None, ge=0, lt=2**63, description="of the sampler alone, in place of the seed")
-    out: str | None = None
-    train_images: int | None = Field(None, ge=1)
-    calibration_seconds: float = Field(60.0, ge=5)
+    seed: int = Field(0, ge=0, lt=2**63, description="of the splits, the sampler and the training")
+    sampler_seed: int | None = Field(
+        None, ge=0, lt=2**63, description="of the sampler alone, in place of the seed", examples=[1]
+    )
+    out: str | None = Field(
+        None, description="folder of the study's files; by default runs/NAME", examples=["runs/mine"]
+    )
+    train_images: int | None = Field(None, ge=1, description="use only so many training images", examples=[10_000])
+    calibration_seconds: float = Field(60.0, ge=5, description="time to learn how fast the target is, where it is new")
     audit_trials: int = Field(
         8, ge=0, description="predicted latencies, besides the front's, that the end of a search measures; 0 for none"
     )
     audit_every: int = Field(50, ge=1, description="finished trials between the smaller audits of a long search")
-    train: TrainConfig = TrainConfig()
+    train: TrainConfig = Field(TrainConfig(), description="how candidates are trained")
 
     @field_validator("objectives", "techniques", mode="before")
     @classmethod

@@ -77,6 +77,21 @@ def check_bounds(value: object) -> None:
     raise Malformed(f"is nested more than {MAX_DEPTH} levels deep")
 
 
+def toml_value(value: object) -> str:
+    """A value as TOML has it, in one line. Raises `TypeError` for what TOML has no word for, such as None."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):  # JSON's strings are TOML's, but for pairs of surrogates and this one character
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{toml_value(str(k))} = {toml_value(v)}' for k, v in value.items())}}}"
+    raise TypeError(f"TOML has no {type(value).__name__}")
+
+
 def _inside(value: object) -> Iterator[object]:
     if isinstance(value, Mapping):
         yield from value.keys()

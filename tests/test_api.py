@@ -118,6 +118,7 @@ def test_results_are_objects_and_frames(tiny: Registry, tmp_path: Path) -> None:
         "model.onnx",
         "recipe.json",
         "card.md",
+        "run.py",
     ]
     assert repr(study).startswith("<Study 'tiny': 4 evaluated candidates, ")
     shown = study._repr_html_()

@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[1]
 # A module imports from its own layer and from those before it. A package's name stands for all in it; the longest
 # name that fits decides. Imports under TYPE_CHECKING count: they bind two modules together as well.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "files", "spec", "records"),
+    ("errors", "files", "spec", "records", "classify"),
     ("contracts", "hookspecs"),
-    ("plugins", "config", "goals", "until"),
+    ("plugins", "config", "goals", "conditions", "study_file"),
     ("data", "train", "export", "latency", "targets", "agent", "onnx_files"),
     ("estimate", "figures", "gate", "steps", "making", "pipeline", "models", "evaluate"),
     ("samplers",),
@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("api",),
 )
 PUBLIC = "nas_edge"  # the package itself gathers the public API, and is for plugins, not for the engine
-AGENT_MAY_IMPORT = {"numpy", "onnxruntime"}
+MAY_IMPORT = {"agent": {"numpy", "onnxruntime"}, "classify": {"numpy", "onnxruntime", "PIL"}}
 ENTRY_POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["nas_edge"]
 PLUGIN_MODULES = {module for module in ENTRY_POINTS.values() if not module.startswith("nas_edge.")}
 HEAVY = ("torch", "onnxruntime", "onnx", "optuna", "sklearn", "scipy", "sqlalchemy")
@@ -131,17 +131,17 @@ def test_built_ins_import_only_the_public_api(module: str, path: Path) -> None:
         assert _top(name) not in ("plugins", "search_spaces")
 
 
-def test_the_agent_needs_only_numpy_and_onnxruntime() -> None:
-    """It runs alone on a device: nothing of nas_edge, nothing else."""
-    paths = [path for module, path in ENGINE if module == "nas_edge.agent"]
-    for path in paths:
-        needed = {_top(name) for name in imports("nas_edge.agent", path)} - sys.stdlib_module_names
-        assert needed <= AGENT_MAY_IMPORT
+@pytest.mark.parametrize("name", MAY_IMPORT)
+def test_what_runs_alone_on_a_device_needs_little(name: str) -> None:
+    """Nothing of nas_edge, nothing else."""
+    (path,) = (path for module, path in ENGINE if module == f"nas_edge.{name}")
+    needed = {_top(found) for found in imports(f"nas_edge.{name}", path)} - sys.stdlib_module_names
+    assert needed == MAY_IMPORT[name]
 
 
 LIGHT = [
     "nas_edge",
-    *(f"nas_edge.{name}" for names in LAYERS[:3] for name in names if name != "config"),
+    *(f"nas_edge.{name}" for names in LAYERS[:3] for name in names if name not in ("config", "study_file")),
     "nas_edge.targets",
     "nas_edge.data.sources",
     *(module for module, _ in ENGINE if module.startswith("nas_edge.cli")),
@@ -165,3 +165,14 @@ def test_looking_around_imports_neither_torch_nor_onnxruntime(command: str) -> N
     loaded = _loaded_by(f"from nas_edge.cli import main\nassert main({command.split()!r}) in (0, 2)")
     assert "nas_edge.cli.app" in loaded
     assert not loaded & set(HEAVY)
+
+
+@pytest.mark.parametrize("line", ["nas-edge sho", "nas-edge show tiny ", "nas-edge search --techniques qu"])
+def test_a_shell_waits_for_little(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Completion reads databases and plugins without what takes long to import."""
+    monkeypatch.setenv("_NAS_EDGE_COMPLETE", "complete_zsh")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", line)
+    asked = "import contextlib\nfrom nas_edge.cli import main\nwith contextlib.suppress(SystemExit): main([])"
+    loaded = _loaded_by(asked)
+    assert "nas_edge.cli.complete" in loaded
+    assert not loaded & {*HEAVY, "numpy"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import re
 import traceback
 from typing import Annotated, Any
@@ -11,15 +12,22 @@ from typing import Annotated, Any
 import typer
 
 from nas_edge import __version__
+from nas_edge.cli.complete import VARIABLE, words
 from nas_edge.cli.output import console, only_results_on_stdout
 from nas_edge.errors import UserError
 from nas_edge.plugins import Registry, load_plugins
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]  # click's UsageError; typer gives it no public name
 
+NAME = "nas-edge"
+EARLY = {"--version", "--install-completion", "--show-completion"}  # they need no command
+
 # What is a command in each module: functions, and groups of them. An underscore becomes a hyphen.
 COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("nas_edge.cli.study", ("search", "resume", "worker", "show", "export")),
+    ("nas_edge.cli.init", ("init",)),
+    ("nas_edge.cli.study", ("search", "resume", "worker")),
+    ("nas_edge.cli.show", ("show",)),
+    ("nas_edge.cli.export", ("export",)),
     ("nas_edge.cli.compress", ("compress",)),
     ("nas_edge.cli.report", ("report",)),
     ("nas_edge.cli.calibrate", ("calibrate",)),
@@ -49,18 +57,25 @@ def _root(
 
 
 def command_line(arguments: list[str]) -> Any:
-    """The command line as a click group. Plugins' commands are there too, unless a command of ours is asked for."""
-    app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+    """The command line as a click group: where a command of ours comes first with it alone, else with all of them.
+
+    Plugins' commands are there too, unless one of ours is asked for.
+    """
+    first = arguments[0] if arguments else None
+    app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
     app.callback()(_root)
     ours = {name.replace("_", "-") for _, names in COMMANDS for name in names}
     for module, names in COMMANDS:
         for name in names:
+            shown = name.replace("_", "-")
+            if first in ours and first != shown:
+                continue
             command = getattr(importlib.import_module(module), name)
             if isinstance(command, typer.Typer):
-                app.add_typer(command, name=name)
+                app.add_typer(command, name=shown)
             else:
-                app.command(name.replace("_", "-"))(command)
-    if not (arguments and arguments[0] in ours | {"--version"}):
+                app.command(shown)(command)
+    if first not in ours | EARLY:
         _add_plugin_commands(app, ours, load_plugins())
     return typer.main.get_command(app)
 
@@ -94,11 +109,13 @@ def run(arguments: list[str]) -> int:
 
     Typer's own `main` would turn Ctrl-C and errors into panels and exit statuses of its own.
     """
+    if VARIABLE in os.environ:  # a shell asks for words, and typer answers and exits
+        command_line(words(os.environ)).main(prog_name=NAME)
     command = command_line(arguments)
     try:
         with (
             only_results_on_stdout() if "--json" in arguments else contextlib.nullcontext(),
-            command.make_context("nas-edge", arguments or ["--help"]) as context,
+            command.make_context(NAME, arguments or ["--help"]) as context,
         ):
             command.invoke(context)
     except typer.Exit as done:  # --help and --version end so too

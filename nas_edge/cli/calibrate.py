@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas_edge.cli import complete
 from nas_edge.cli.inspect import JsonFlag
 from nas_edge.cli.latency import DEVICE
 from nas_edge.errors import UserError
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    target: Annotated[str, typer.Option(help=DEVICE)] = "local",
-    space: Annotated[str, typer.Option(help="Search space whose networks are measured.")] = "mobilenet",
+    target: Annotated[str, typer.Option(help=DEVICE, autocompletion=complete.targets)] = "local",
+    space: Annotated[
+        str, typer.Option(help="Search space whose networks are measured.", autocompletion=complete.spaces)
+    ] = "mobilenet",
     data: Annotated[
         str | None, typer.Option(help="Calibrate for images of this data set alone, not for any network.")
     ] = None,

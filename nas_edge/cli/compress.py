@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas_edge.cli import complete
 from nas_edge.cli.inspect import JsonFlag
 from nas_edge.cli.study import (
     ChoicesOption,
@@ -43,7 +44,9 @@ def compress(
     ] = None,
     trials: Annotated[int | None, typer.Option(help="At most so many candidates; 40 for a new study.")] = None,
     timeout: TimeoutOption = None,
-    techniques: Annotated[str | None, typer.Option(help="Those to search over, comma-separated.")] = None,
+    techniques: Annotated[
+        str | None, typer.Option(help="Those to search over, comma-separated.", autocompletion=complete.techniques)
+    ] = None,
     choices: ChoicesOption = None,
     gate: GateOption = None,
     teacher: Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas_edge.cli import complete
 from nas_edge.contracts import Scope
 from nas_edge.engine.ranges import DRAWS, Recorder, described
 from nas_edge.errors import NasEdgeError
@@ -44,7 +45,12 @@ def _list(context: typer.Context, as_json: JsonFlag = False) -> None:
 
 @plugins.command()
 def check(
-    name: Annotated[str, typer.Argument(help="The plugin, as `nas-edge plugins` names it, or its distribution.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="The plugin, as `nas-edge plugins` names it, or its distribution.", autocompletion=complete.plugins
+        ),
+    ],
     as_json: JsonFlag = False,
 ) -> None:
     """Run the conformance kit on a plugin and all that it registers. Exit status 2 where a check fails."""
@@ -54,7 +60,9 @@ def check(
 
 
 def spaces(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this search space.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Only this search space.", autocompletion=complete.spaces)
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what each search space chooses from."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas_edge.cli import complete
 from nas_edge.cli.inspect import JsonFlag
 from nas_edge.errors import ModelError, UserError
 
@@ -25,7 +26,7 @@ TOP_KERNELS = 10
 
 def measure(
     model: Annotated[Path, typer.Argument(help="ONNX file.")],
-    target: Annotated[str, typer.Option(help=DEVICE)] = "local",
+    target: Annotated[str, typer.Option(help=DEVICE, autocompletion=complete.targets)] = "local",
     threads: Annotated[int | None, typer.Option(help="Threads that ONNX Runtime may use.")] = None,
     seconds: Annotated[float, typer.Option(help="Time to spend.", min=0.1, max=3600)] = 3.0,
     as_json: JsonFlag = False,

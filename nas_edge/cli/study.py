@@ -1,19 +1,23 @@
-"""The commands that make, continue and read studies."""
+"""The commands that make and continue studies."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas_edge.cli import complete
 from nas_edge.cli.inspect import JsonFlag
 
 if TYPE_CHECKING:
     from nas_edge.config import StudyConfig
     from nas_edge.store.study import StoredStudy
 
-StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name, folder or database file.")]
+StudyArgument = Annotated[
+    str,
+    typer.Argument(metavar="STUDY", help="A study's name, folder or database file.", autocompletion=complete.studies),
+]
 StorageOption = Annotated[
     str | None,
     typer.Option(envvar="NAS_EDGE_STORAGE", show_envvar=False, help="Database URL; by default SQLite under --out."),
@@ -24,8 +28,13 @@ TimeoutOption = Annotated[float | None, typer.Option(help="Stop asking for new c
 UntilOption = Annotated[
     str | None, typer.Option(help="End when a candidate is so good: 'accuracy >= 0.92 and latency_ms <= 2'.")
 ]
-DataOption = Annotated[str | None, typer.Option(help="digits, fashion-mnist:ROOT, cifar10:ROOT or folder:PATH.")]
-TargetOption = Annotated[str | None, typer.Option(help="Device; local, or local?threads=2.")]
+DataOption = Annotated[
+    str | None,
+    typer.Option(help="digits, fashion-mnist:ROOT, cifar10:ROOT or folder:PATH.", autocompletion=complete.datasets),
+]
+TargetOption = Annotated[
+    str | None, typer.Option(help="Device; local, or local?threads=2.", autocompletion=complete.targets)
+]
 ChoicesOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Fix a decision, or narrow it to several: prune.criterion=l1,l2."),
@@ -55,7 +64,9 @@ def search(
         Path | None, typer.Argument(metavar="[STUDY.toml]", help="A study file; flags override it.")
     ] = None,
     data: DataOption = None,
-    space: Annotated[str | None, typer.Option(help="Search space; see `nas-edge spaces`.")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="Search space; see `nas-edge spaces`.", autocompletion=complete.spaces)
+    ] = None,
     target: TargetOption = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the target: short for local?threads=N.")] = None,
     trials: TrialsOption = None,
@@ -65,7 +76,10 @@ def search(
         str | None, typer.Option(help="accuracy,latency_ms or accuracy,latency_ms,size_bytes.")
     ] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="Latency budget in milliseconds.")] = None,
-    techniques: Annotated[str | None, typer.Option(help="Those to search over, comma-separated, or none.")] = None,
+    techniques: Annotated[
+        str | None,
+        typer.Option(help="Those to search over, comma-separated, or none.", autocompletion=complete.techniques),
+    ] = None,
     teacher: Annotated[
         str | None,
         typer.Option(help="Students learn from: largest, torchvision:NAME[:WEIGHTS] or module:function."),
@@ -91,7 +105,10 @@ def search(
     max_drop: Annotated[
         float | None, typer.Option(help="Points of accuracy that one step may cost; 5 by default.")
     ] = None,
-    sampler: Annotated[str | None, typer.Option(help="surrogate, evolution, ...; see `nas-edge plugins`.")] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="surrogate, evolution, ...; see `nas-edge plugins`.", autocompletion=complete.samplers),
+    ] = None,
     baseline: Annotated[
         str | None, typer.Option(help="random: give random search the same budget afterwards, and compare.")
     ] = None,
@@ -167,7 +184,7 @@ def resume(
     """Go on with a stored study as it was configured, up to --trials in all."""
     from nas_edge.config import parse_config
 
-    stored = _locate(study, storage)
+    stored = located(study, storage)
     given = {"trials": trials, "timeout": timeout, "until": until, "workers": workers, "data": data}
     given |= {"on": on, "trial_timeout": trial_timeout, "trial_memory_mb": trial_memory_mb}
     values = {**stored.config.model_dump(), **{k: v for k, v in given.items() if v is not None}}
@@ -200,7 +217,7 @@ def worker(
     from nas_edge.engine.workers import join
     from nas_edge.store.processes import WORKER, worker_mark
 
-    stored = _locate(study, storage, out)
+    stored = located(study, storage, out)
     changes = {"storage": stored.url, "out": str(stored.folder), "workers": 1}
     given = {"data": data, "trial_timeout": trial_timeout, "trial_memory_mb": trial_memory_mb}
     values = {**stored.config.model_dump(), **{k: v for k, v in given.items() if v is not None}, **changes}
@@ -215,48 +232,6 @@ def worker(
     emit(payload, as_json, lambda: text)
 
 
-def show(
-    study: StudyArgument,
-    trial: Annotated[int | None, typer.Argument(help="One trial, with what each technique did.")] = None,
-    storage: StorageOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Show a study's front and trials, or one trial."""
-    from nas_edge.cli.output import emit
-    from nas_edge.cli.views import study_view, trial_view
-    from nas_edge.report.compression import Compression
-    from nas_edge.report.front import front_rows, trial_rows
-    from nas_edge.report.summary import summary
-
-    stored = _locate(study, storage)
-    if trial is not None:
-        payload = _trial(stored, trial)
-        emit(payload, as_json, lambda: trial_view(payload))
-        return
-    stored = stored.snapshot()
-    found = Compression.of(stored)
-    payload = {**(found.to_json() if found else {}), **summary(stored), "trials": trial_rows(stored)}
-    emit(payload, as_json, lambda: study_view(stored, front_rows(stored), found))
-
-
-def export(
-    study: StudyArgument,
-    trial: Annotated[int, typer.Argument(help="The trial's number.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")],
-    storage: StorageOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Write a trial's model.onnx, recipe.json and card.md into a folder."""
-    from nas_edge.cli.output import emit
-    from nas_edge.cli.progress import live_progress
-    from nas_edge.report.export import export_trial
-
-    stored = _locate(study, storage)
-    with live_progress() as progress:
-        paths = export_trial(stored, trial, out, progress)
-    emit({"files": [str(p) for p in paths]}, as_json, lambda: "\n".join(f"wrote {p}" for p in paths))
-
-
 def names_of(text: str | None) -> list[str] | None:
     """`a,b` to its names; `none` to no names at all."""
     if text is None:
@@ -264,7 +239,8 @@ def names_of(text: str | None) -> list[str] | None:
     return [] if text == "none" else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _locate(study: str, storage: str | None, out: str | None = None) -> StoredStudy:
+def located(study: str, storage: str | None, out: str | None = None) -> StoredStudy:
+    """`store.study.locate`, imported when a command runs."""
     from nas_edge.store.study import locate
 
     return locate(study, storage, out)
@@ -273,7 +249,7 @@ def _locate(study: str, storage: str | None, out: str | None = None) -> StoredSt
 def _run(config: StudyConfig, as_json: bool) -> None:
     from nas_edge.cli.output import console, emit
     from nas_edge.cli.progress import live_progress
-    from nas_edge.cli.views import study_view
+    from nas_edge.cli.views import front_table, study_view
     from nas_edge.engine.run import run_search
     from nas_edge.report.front import front_rows
     from nas_edge.report.summary import summary
@@ -284,28 +260,11 @@ def _run(config: StudyConfig, as_json: bool) -> None:
     except KeyboardInterrupt:
         console.print(f"Interrupted; the study is whole. Go on with the same command, or: {resume_command(config)}")
         raise
-    emit(summary(stored), as_json, lambda: study_view(stored, front_rows(stored)))
+    front = front_rows(stored)
+    emit(summary(stored), as_json, lambda: study_view(stored, front_table(front, len(front))))
 
 
 def resume_command(config: StudyConfig) -> str:
     if config.storage:
         return f"nas-edge resume {config.name} --storage URL"
     return f"nas-edge resume {config.folder}"
-
-
-def _trial(stored: StoredStudy, number: int) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from optuna.trial import TrialState
-
-    from nas_edge.report.study import Study
-
-    trial = stored.trial(number)
-    payload: dict[str, Any] = {"study": stored.config.name, "number": number, "state": trial.state.name.lower()}
-    payload["why"] = trial.user_attrs.get("why")
-    payload["params"] = trial.params
-    if trial.state is TrialState.COMPLETE:
-        spec, evaluation = Study(stored).candidate(number)
-        final = stored.tables.finals(stored.config.name).get(stored.evaluated_in(trial).number)
-        payload |= {"spec": spec.to_json(), "evaluation": asdict(evaluation), "final": final}
-    return payload

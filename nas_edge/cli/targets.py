@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas_edge.cli import complete
 from nas_edge.cli.inspect import JsonFlag, listing, local_fingerprint
 from nas_edge.errors import UserError
 from nas_edge.plugins import Registry, load_plugins
@@ -65,7 +66,7 @@ def add(
 
 @targets.command()
 def remove(
-    name: Annotated[str, typer.Argument(help="The name to forget.")],
+    name: Annotated[str, typer.Argument(help="The name to forget.", autocompletion=complete.named_targets)],
     as_json: JsonFlag = False,
 ) -> None:
     """Forget a name. What was installed or copied to the device stays there."""

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from nas_edge.cli.goals import goals_table
 from nas_edge.cli.output import facts, table
+from nas_edge.report.selection import State
 
 if TYPE_CHECKING:
     from nas_edge.report.compression import Compression
@@ -26,17 +27,22 @@ FIGURES = (
     ("ms", "latency_ms", "{:.3f}"),
     ("accuracy", "accuracy", "{:.2%}"),
 )
+PREDICTED = "~"  # before a latency that was not measured
 
 
-def study_view(
-    stored: StoredStudy, front: Sequence[FrontRow], compression: Compression | None = None
-) -> RenderableType:
-    from nas_edge.report.audit import error_line, latency_audit
-    from nas_edge.report.baseline import baseline_of, describe
-    from nas_edge.report.summary import counts, shown_url
-
+def front_table(front: Sequence[FrontRow], of: int) -> RenderableType:
+    """Members of the front, which has so many."""
+    if not of:
+        return "No finished trial meets the limits yet."
     shown = table(
-        ">trial", ">accuracy", ">test", ">predicted ms", ">measured ms", ">size kB", "techniques", title="Pareto front"
+        ">trial",
+        ">accuracy",
+        ">test",
+        ">predicted ms",
+        ">measured ms",
+        ">size kB",
+        "techniques",
+        title=_title("Pareto front", front, of),
     )
     for row in front:
         shown.add_row(
@@ -48,6 +54,45 @@ def study_view(
             f"{row.size_bytes / 1000:.1f}",
             row.techniques,
         )
+    notes = ["* trained for longer after the search"] if any(r.trained_longer for r in front) else []
+    return Group(shown, *notes)
+
+
+def trials_table(trials: Sequence[Mapping[str, Any]], of: int) -> RenderableType:
+    """Trials of so many, as the search saw them: those that did not end well with the reason."""
+    if not of:
+        return "There is no trial yet."
+    title = _title("Trials", trials, of)
+    shown = table(
+        ">trial", "state", ">accuracy", ">latency ms", ">measured ms", ">size kB", "techniques, or why", title=title
+    )
+    for row in trials:
+        shown.add_row(
+            str(row["number"]),
+            State.of(row["state"]),
+            _or_dash(row["accuracy"], "{:.2%}"),
+            _or_dash(row["latency_ms"], "{:.3f}"),
+            _or_dash(row["measured_ms"], "{:.3f}"),
+            _or_dash(row["size_bytes"], "{:,.1f}", 1 / 1000),
+            Text(row["why"], "dim") if row["why"] else Text(row["techniques"] or "-"),
+        )
+    return shown
+
+
+def _title(what: str, shown: Sequence[object], of: int) -> str:
+    return what if len(shown) == of else f"{what}: {len(shown)} of {of}"
+
+
+def _or_dash(value: float | None, form: str, scale: float = 1) -> str:
+    return "-" if value is None else form.format(value * scale)
+
+
+def study_view(stored: StoredStudy, shown: RenderableType, compression: Compression | None = None) -> RenderableType:
+    """Its goals, what is shown of it, and where it stands."""
+    from nas_edge.report.audit import error_line, latency_audit
+    from nas_edge.report.baseline import baseline_of, describe
+    from nas_edge.report.summary import counts, shown_url
+
     state, baseline = counts(stored), baseline_of(stored)
     ends = [
         f"{n} {label}" for label, n in state.items() if not label.startswith("with ") and (n or label == "finished")
@@ -62,10 +107,8 @@ def study_view(
         "study": shown_url(stored),
         "next": f"nas-edge export {stored.folder} TRIAL -o DIR",
     }
-    notes = ["* trained for longer after the search"] if any(r.trained_longer for r in front) else []
-    nothing = ["No finished trial meets the limits yet."] if not front else []
     goals = [goals_table(compression), ""] if compression else []
-    return Group(*goals, *([shown] if front else nothing), *notes, "", facts(where))
+    return Group(*goals, shown, "", facts(where))
 
 
 def _predicted(row: FrontRow) -> str:
@@ -94,9 +137,9 @@ def trial_view(payload: dict[str, Any]) -> RenderableType:
 def steps_table(steps: Sequence[Mapping[str, Any]]) -> Table:
     """The record: a row a step, `before -> after` where it changed something, one number where it did not."""
     columns = [f">{title}" for title, _, _ in FIGURES]
-    shown = table("", "technique", "stage", *columns, ">seconds", title="Steps")
+    shown = table("", "technique", "stage", *columns, ">seconds", title=f"Steps ({PREDICTED} predicted)")
     for number, step in enumerate(steps, start=1):
-        cells = [_change(step["before"][name], step["after"][name], form) for _, name, form in FIGURES]
+        cells = [_change(step, name, form) for _, name, form in FIGURES]
         style = "dim" if step["undone"] else ""
         mark = "x" if step["undone"] else ""
         shown.add_row(
@@ -116,7 +159,14 @@ def _notes(evaluation: Mapping[str, Any]) -> list[str | Text]:
     return ["", *lines] if lines else []
 
 
-def _change(before: float | None, after: float | None, form: str) -> str:
+def _change(step: Mapping[str, Any], name: str, form: str) -> str:
     """`before -> after`; what is not known is a dash."""
-    old, new = ("-" if value is None else form.format(value) for value in (before, after))
+    old, new = (_figure(step[side], name, form) for side in ("before", "after"))
     return old if old == new else f"{old} -> {new}"
+
+
+def _figure(figures: Mapping[str, Any], name: str, form: str) -> str:
+    if figures[name] is None:
+        return "-"
+    mark = PREDICTED if name == "latency_ms" and figures["latency_source"] == "predicted" else ""
+    return mark + form.format(figures[name])

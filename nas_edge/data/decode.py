@@ -13,13 +13,11 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
+from nas_edge.classify import open_image, read_image, words
 from nas_edge.errors import DataError
 
-# Formats are named, so that a file cannot reach the decoders of rarer ones (EPS starts Ghostscript).
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-MAX_PIXELS = 100_000_000
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"})
 LEAST_SIZE, MOST_SIZE = 8, 224
 SAMPLED = 1_000
@@ -42,13 +40,7 @@ class Geometry:
     @property
     def words(self) -> str:
         """The preprocessing, exactly, for the person who has to repeat it."""
-        colours = "RGB" if self.channels == 3 else "grey (mode L)"
-        return (
-            "Decoded with Pillow (16-bit grey levels divided by 257), turned upright by ImageOps.exif_transpose, "
-            f"transparent pixels laid on white, converted to {colours}; of width w and height h with s = min(w, h) the "
-            "square of side s at left (w - s) // 2 and top (h - s) // 2 is cropped, then resized to "
-            f"{self.size}x{self.size} with Pillow's bilinear filter (Image.Resampling.BILINEAR)."
-        )
+        return words(self.channels, self.size)
 
 
 def find_geometry(where: str, names: Sequence[str], open_file: Open) -> Geometry:
@@ -63,7 +55,7 @@ def find_geometry(where: str, names: Sequence[str], open_file: Open) -> Geometry
     with _quiet_pillow():
         for place in np.linspace(0, len(names) - 1, min(len(names), SAMPLED)).astype(int):
             try:
-                with open_file(names[place]) as file, _header(file) as image:
+                with open_file(names[place]) as file, open_image(file) as image:
                     sides.append(min(image.size))
                     grey = grey and image.mode in GREY_MODES
             except Exception as error:  # decoding meets the same file again, and names it
@@ -97,14 +89,8 @@ def decode_files(names: Sequence[str], open_file: Open, geometry: Geometry) -> t
 
 def decode(file: BinaryIO, geometry: Geometry) -> NDArray[np.uint8]:
     """One image file to uint8 [C, S, S], as `Geometry.words` says. Raises what Pillow raises for a damaged file."""
-    with _header(file) as image:
-        upright = ImageOps.exif_transpose(image)
-        flat = _without_alpha(_eight_bit(upright)).convert("RGB" if geometry.channels == 3 else "L")
-    side = min(flat.size)
-    left, top = (flat.width - side) // 2, (flat.height - side) // 2
-    square = flat.crop((left, top, left + side, top + side))  # resize(box=...) would blend in what is outside of it
-    pixels = np.asarray(square.resize((geometry.size, geometry.size), Image.Resampling.BILINEAR), np.uint8)
-    return pixels[None] if geometry.channels == 1 else pixels.transpose(2, 0, 1)
+    image: NDArray[np.uint8] = read_image(file, geometry.channels, geometry.size)
+    return image
 
 
 def _reason(error: Exception) -> str:
@@ -114,30 +100,6 @@ def _reason(error: Exception) -> str:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _header(file: BinaryIO) -> Image.Image:
-    """Read the header; the pixels come later, and not at all from an image that is a decompression bomb."""
-    image = Image.open(file, formats=FORMATS)
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS}")
-    return image
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        levels = np.asarray(image).astype(np.float64)
-        return Image.fromarray(np.clip(np.rint(levels / 257), 0, 255).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range")
-    return image
-
-
-def _without_alpha(image: Image.Image) -> Image.Image:
-    if not image.has_transparency_data:
-        return image
-    rgba = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
 
 
 @contextmanager

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial
 
+from nas_edge.conditions import Until
 from nas_edge.engine.audit import Auditor, measure_searched
 from nas_edge.engine.compress import goals_met
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
 from nas_edge.records import Measurement
 from nas_edge.store.study import StoredStudy
-from nas_edge.until import Until
 
 PLATEAU, PLATEAU_SHARE = 20, 0.3  # trials without a new member of the front, and their share of all
 

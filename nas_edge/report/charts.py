@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nas_edge.records import StepRecord
+from nas_edge.report.cells import step_names
 from nas_edge.report.drawing import NUMBER, Spec, Theme, chart, latency_scale
 from nas_edge.report.front_chart import front
 from nas_edge.report.importance import Importances
@@ -226,7 +227,7 @@ def layers(found: Layers, theme: Theme) -> Spec:
 
 def waterfall(steps: Sequence[StepRecord], theme: Theme) -> Spec:
     """Latency, size and accuracy of one candidate from step to step, side by side."""
-    names = [f"{i}. {s.technique}, {s.stage}" + (" (undone)" if s.undone else "") for i, s in enumerate(steps, 1)]
+    names = step_names(steps)
     panels = []
     for field, title, factor in (
         ("latency_ms", "latency, ms", 1.0),
@@ -245,6 +246,8 @@ def waterfall(steps: Sequence[StepRecord], theme: Theme) -> Spec:
         ends = [value for v in values for value in (v["low"], v["high"])] or [0.0, 1.0]
         margin = 0.08 * (max(ends) - min(ends)) or 0.05 * max(map(abs, ends)) or 1.0
         domain = [min(ends) - margin, max(ends) + margin]
+        if field == "accuracy":
+            domain[1] = min(100.0, domain[1])
         kinds = ["better or the same", "worse", "undone"]
         encoding: Spec = {
             "y": {
@@ -260,7 +263,7 @@ def waterfall(steps: Sequence[StepRecord], theme: Theme) -> Spec:
                 "type": "quantitative",
                 "title": title,
                 "scale": {"domain": domain, "zero": False, "nice": False},
-                "axis": {"tickCount": 4, "format": NUMBER},
+                "axis": {"tickCount": 4, "format": NUMBER, "labelOverlap": True, "labelSeparation": 8},
             },
             "x2": {"field": "high"},
             "color": {

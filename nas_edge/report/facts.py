@@ -94,7 +94,7 @@ def _search(stored: StoredStudy) -> Facts:
         "a candidate's training": f"{_samples(stored):,} images seen",
         "accuracy that one step may cost": f"{config.max_drop:g} points" if config.gate else "any: the gate is off",
         "plugins": ", ".join(f"{name} (version {version})" for name, version in plugins.items()),
-        "nas-edge": f"{__version__} made this report",
+        "nas-edge": f"version {__version__} says all this",
     }
 
 

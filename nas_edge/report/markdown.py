@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from nas_edge.records import StepRecord
 from nas_edge.report import words
+from nas_edge.report.cells import FRONT, STEPS, front_cells, step_cells
 from nas_edge.report.charts import decisions, predicted_pairs
+from nas_edge.report.markdown_text import plain, table
 from nas_edge.report.whole import StudyReport
 
 
 def markdown(report: StudyReport) -> str:
     """Every line is text: names from outside are neither HTML nor the cells of a table."""
-    lines = [f"# {_text(report.title)}", "", f"Study {_text(report.study)}, report of {report.made[:10]}.", ""]
+    lines = [f"# {plain(report.title)}", "", f"Study {plain(report.study)}, report of {report.made[:10]}.", ""]
     parts = (
-        ("What was found", [f"- {_text(finding.text)}" for finding in report.findings]),
-        ("Best trade-offs", _front(report)),
+        ("What was found", [f"- {plain(finding.text)}" for finding in report.findings]),
+        ("Best trade-offs", _table(FRONT, [front_cells(row) for row in report.front])),
         ("Each technique over the whole study", _effects(report)),
         ("Predicted against measured latency", _predicted(report)),
         ("How the search advanced", _advances(report)),
@@ -30,35 +31,8 @@ def markdown(report: StudyReport) -> str:
     return "\n".join(lines)
 
 
-def _text(value: object) -> str:
-    """One line in which nothing is HTML, and nothing ends a cell."""
-    return html.escape(" ".join(str(value).split()), quote=False).replace("|", "\\|")
-
-
 def _table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    if not rows:
-        return []
-    cells = [titles, ["---"] * len(titles), *([_text(value) for value in row] for row in rows)]
-    return [f"| {' | '.join(row)} |" for row in cells]
-
-
-def _front(report: StudyReport) -> list[str]:
-    titles = ("trial", "validation", "test", "measured", "predicted", "size", "techniques")
-    rows = [
-        (
-            row.number,
-            words.percent(row.accuracy, 2) + (" (trained longer)" if row.trained_longer else ""),
-            words.percent(row.test_accuracy, 2),
-            words.interval(row.measured_ms, row.measured_low_ms, row.measured_high_ms)
-            + (", may be wrong" if row.unstable_because else "")
-            + ("" if row.within_budget else ", over the limit"),
-            words.ms(row.repredicted_ms or row.predicted_ms),
-            words.size(row.size_bytes),
-            words.techniques(row.techniques),
-        )
-        for row in report.front
-    ]
-    return _table(titles, rows)
+    return table(titles, [[plain(value) for value in row] for row in rows]) if rows else []
 
 
 def _effects(report: StudyReport) -> list[str]:
@@ -112,7 +86,7 @@ def _decisions(report: StudyReport) -> list[str]:
 def _layers(report: StudyReport) -> list[str]:
     found = report.layers
     if found is None or found.ms is None:
-        return [f"Not known of trial {found.number}: {_text(found.missing)}."] if found else []
+        return [f"Not known of trial {found.number}: {plain(found.missing)}."] if found else []
     rows = [
         (t.block, t.work, f"{1000 * t.ms:.3g} µs", words.percent(t.ms / found.ms), t.kernels, words.count(t.macs))
         for t in found.times
@@ -122,16 +96,10 @@ def _layers(report: StudyReport) -> list[str]:
 
 def _steps(steps: Sequence[StepRecord], missing: str | None) -> list[str]:
     if missing:
-        return [f"Its steps are not known: {_text(missing)}."]
-    titles = ("step", *(title for _, title, *_ in words.FIGURES), "said")
-    return _table(
-        titles, [(f"{i}. {step.technique}, {step.stage}", *_figures(step)) for i, step in enumerate(steps, 1)]
-    )
+        return [f"Its steps are not known: {plain(missing)}."]
+    rows = [(*cells, _said(step)) for cells, step in zip(step_cells(steps), steps, strict=True)]
+    return _table((*STEPS, "said"), rows)
 
 
-def _figures(step: StepRecord) -> Iterator[str]:
-    for name, _, form, more_is_better in words.FIGURES:
-        before, after = getattr(step.before, name), getattr(step.after, name)
-        changed = "" if after is None else words.change(before, after, more_is_better)
-        yield form(after) + (f" ({changed})" if changed else "")
-    yield "; ".join([*([f"undone: {step.undone}"] if step.undone else []), *step.notes])
+def _said(step: StepRecord) -> str:
+    return "; ".join([*([f"undone: {step.undone}"] if step.undone else []), *step.notes])

@@ -109,11 +109,21 @@ class Study:
         final = self.stored.tables.finals(self.name).get(trial.number)
         return read_recipe(self.stored, trial, final=bool(final and final["final"]))
 
-    def export(self, number: int, folder: str | Path, *, progress: Progress | None = None) -> list[Path]:
-        """Write a trial's model.onnx, recipe.json and card.md, as `nas-edge export` does; their paths."""
-        from nas_edge.report.export import export_trial  # with onnxruntime, which looking does without
+    def export(
+        self, number: int | None, folder: str | Path, *, ort: bool = False, progress: Progress | None = None
+    ) -> list[Path]:
+        """Write a trial's model.onnx, recipe.json, card.md and run.py, as `nas-edge export` does; their paths.
 
-        return export_trial(self.stored, number, Path(folder), progress or Progress())
+        None is each member of the front, in a folder of its own, with an index (`--all-front`). With `ort` also
+        model.ort, for mobile and reduced builds of ONNX Runtime. Raises `UserError` for a trial without a model, and
+        for an empty front.
+        """
+        from nas_edge.report.export import export_front, export_trial  # with onnxruntime, which looking does without
+
+        heard = progress or Progress()
+        if number is None:
+            return export_front(self.stored, Path(folder), heard, ort=ort)
+        return export_trial(self.stored, number, Path(folder), heard, ort=ort)
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report, as `nas-edge report` does; the file's name says the format. By default in its folder."""

@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 from nas_edge.report.audit import latency_audit
 from nas_edge.report.baseline import baseline_of
 from nas_edge.report.front import front_rows
+from nas_edge.report.selection import State
 from nas_edge.store.database import shown
 from nas_edge.store.study import StoredStudy
 
@@ -44,6 +45,6 @@ def counts(stored: StoredStudy) -> dict[str, int]:
             if technique != "none":
                 on[technique] = on.get(technique, 0) + 1
     states = {"finished": len(finished)}
-    for label, state in (("rejected", TrialState.PRUNED), ("failed", TrialState.FAIL), ("running", TrialState.RUNNING)):
-        states[label] = len(stored.trials(state))
+    for state in (State.REJECTED, State.FAILED, State.RUNNING):
+        states[state.value] = len(stored.trials(TrialState[state.optuna.upper()]))
     return {**states, **{f"with {name}": number for name, number in sorted(on.items())}}

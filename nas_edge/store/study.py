@@ -24,6 +24,7 @@ from nas_edge.config import StudyConfig, parse_config
 from nas_edge.errors import StorageError, StudyMismatch, UserError
 from nas_edge.store.artifacts import ARTIFACTS, ArtifactStore, copy_newest, open_artifacts
 from nas_edge.store.database import make_folder, open_storage, shown
+from nas_edge.store.places import given_places, named_places
 from nas_edge.store.processes import WORKER, exclusively, heartbeat, is_dead, is_elsewhere, silent, worker_mark
 from nas_edge.store.tables import Tables
 from nas_edge.store.turns import turn
@@ -359,12 +360,11 @@ def _searches(names: Sequence[str]) -> list[str]:
 
 def locate(study: str, storage: str | None, out: str | None = None) -> StoredStudy:
     """A study by name (in `--storage`, `--out` or runs/NAME), by folder, or by database file."""
-    path = Path(study)
     if storage:
         found = StoredStudy.load(study, storage)
         return found.at(out) if out else found
-    given = [path, path / "study.db"]
-    for database in (*given, Path(out or "runs") / study / "study.db", Path(out or ".") / "study.db"):
+    given = given_places(study)
+    for database in (*given, *named_places(study, out)):
         if not database.is_file():
             continue
         url = f"sqlite:///{database}"
@@ -384,7 +384,7 @@ def locate(study: str, storage: str | None, out: str | None = None) -> StoredStu
         beside = (database.parent / ARTIFACTS).is_dir() or not found.folder.is_dir()
         return found.at(database.parent) if beside else found
     raise StorageError(
-        f"there is no study {study!r}: looked for {path / 'study.db'} and {Path('runs') / study / 'study.db'}; "
+        f"there is no study {study!r}: looked for {given[-1]} and {named_places(study)[0]}; "
         "give its folder, or --storage URL"
     )
 

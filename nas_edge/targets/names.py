@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nas_edge.errors import UserError, unknown_name
-from nas_edge.files import read_toml
+from nas_edge.files import read_toml, toml_value
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,8 @@ def _save(names: Mapping[str, Named]) -> None:
     """Write the file; a reader never sees half of it."""
     path = names_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    # JSON's strings are TOML's, but for pairs of surrogates.
     tables = (
-        f"[{name}]\n" + "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in asdict(named).items())
+        f"[{name}]\n" + "".join(f"{k} = {toml_value(v)}\n" for k, v in asdict(named).items())
         for name, named in sorted(names.items())
     )
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")

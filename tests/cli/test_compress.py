@@ -54,7 +54,7 @@ def test_as_json(tiny: Registry, here: Path, capsys: pytest.CaptureFixture[str])
     size = done["goals"][1]
     assert {"wanted": 50.0, "met": True, "missing": 0.0, "unit": "%"}.items() <= size.items()
     assert size["reached"] == pytest.approx(100 * (1 - done["best"]["size_bytes"] / done["baseline"]["size_bytes"]))
-    assert sorted(Path(path).name for path in done["files"]) == ["card.md", "model.onnx", "recipe.json"]
+    assert sorted(Path(path).name for path in done["files"]) == ["card.md", "model.onnx", "recipe.json", "run.py"]
     recipe = json.loads((here / "run" / "recipe.json").read_text())
     assert recipe["spec"]["arch"]["params"] == {"model": MODEL}
     assert recipe["evaluation"]["size_bytes"] == (here / "run" / "model.onnx").stat().st_size
@@ -76,7 +76,7 @@ def test_for_people(tiny: Registry, here: Path, capsys: pytest.CaptureFixture[st
     said = " ".join(capsys.readouterr().out.split())
     assert "Not met: speedup misses by" in said and "comes closest" in said
     assert "speedup at least 40 times" in said and "as given 0" in said
-    assert "model.onnx, recipe.json, card.md in run" in said
+    assert "model.onnx, recipe.json, card.md, run.py in run" in said
     assert main(["resume", "run", "--trials", "3"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Not met: speedup misses by" in said and "3 finished, at most 3" in said

@@ -86,8 +86,8 @@ def test_only_what_acts_is_listed_and_counted(stored: StoredStudy, tmp_path: Pat
     export_trial(stored, stored.front()[0].number, tmp_path / "out", Progress())
     card = (tmp_path / "out" / "card.md").read_text()
     assert "| Techniques | lean |" in card
-    (line,) = (line for line in card.splitlines() if line.startswith("- bulky, graph"))
-    assert "20 kB more." in line and "**Undone**: neither faster (latency +" in line
+    (line,) = (line for line in card.splitlines() if line.startswith("| 2. bulky, graph (undone)"))
+    assert "undone: neither faster (latency +" in line and line.endswith("; 20 kB more |")
 
 
 def test_show_gives_the_record_as_data(stored: StoredStudy, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +121,7 @@ def test_show_prints_the_record_as_a_table(
     _, bulky, lean = evaluation.steps
     row = next(line for line in lines if line.startswith("2x"))
     assert f"{bulky.before.size_bytes:,} -> {bulky.after.size_bytes:,}" in row
-    assert f"{bulky.before.latency_ms:.3f} -> {bulky.after.latency_ms:.3f}" in row
+    assert f"~{bulky.before.latency_ms:.3f} -> ~{bulky.after.latency_ms:.3f}" in row  # both predicted
     assert f" {bulky.before.macs:,} " in row  # unchanged: one number
     (row,) = (line for line in lines if line.startswith("3 ") and "lean" in line)
     assert f"{lean.before.compressed_bytes:,} -> {lean.after.compressed_bytes:,}" in row

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from nas_edge import DataError
-from nas_edge.data.decode import MAX_PIXELS, Geometry, decode, decode_files, find_geometry
+from nas_edge.classify import MAX_PIXELS
+from nas_edge.data.decode import Geometry, decode, decode_files, find_geometry
 
 from .image_folders import picture
 

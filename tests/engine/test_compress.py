@@ -132,7 +132,7 @@ def test_goals_that_are_met_end_it(tiny: Registry, here: Path) -> None:
     p, q = done.baseline.test_accuracy, done.best.test_accuracy
     assert goals[DROP].reached == pytest.approx(100 * (p - q))
     assert done.chance_points == pytest.approx(100 * math.sqrt((p * (1 - p) + q * (1 - q)) / 359))
-    assert [path.name for path in done.files] == ["model.onnx", "recipe.json", "card.md"]
+    assert [path.name for path in done.files] == ["model.onnx", "recipe.json", "card.md", "run.py"]
     assert sha256(config.folder / "model.onnx") == stored.trial(1).user_attrs["onnx_sha256"]
     ort.InferenceSession(config.folder / "model.onnx", providers=["CPUExecutionProvider"])
     again = compressed(quick_config(here / "run", TRAINED, min_size_reduction=50.0, max_drop=2.0, trials=9), tiny)
