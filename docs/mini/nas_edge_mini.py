@@ -174,7 +174,8 @@ def measure_ms(path, seconds=0.1):
 def work(path):
     """What a file makes the CPU do: for each kind of kernel, how many there are and how much they do."""
     graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
-    elements = {v.name: np.prod([d.dim_value or 1 for d in v.type.tensor_type.shape.dim]) for v in graph.value_info}
+    values = [*graph.value_info, *graph.output]
+    elements = {v.name: np.prod([d.dim_value or 1 for d in v.type.tensor_type.shape.dim]) for v in values}
     weights = {w.name: w.dims for w in graph.initializer}
     int8 = {out: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear" for out in node.output}
     kinds = {}
