@@ -82,7 +82,7 @@ def test_a_search_calls_every_hook_of_the_examples(
     stored = search(config, toured)
     undo()
     front = stored.front()
-    assert stored.finished() == 4 and front[0].values[0] > 0.9
+    assert stored.finished() == 4 and front[0].values[0] > 0.7
     assert all(t.user_attrs["techniques"] == "nameplate" for t in front)
     assert called == {name for name in HOOKS if not name.startswith("register_")}
     registered = [*toured.techniques, *toured.search_spaces, *toured.targets, *toured.samplers, *toured.datasets]
