@@ -27,7 +27,7 @@ lint: $(READY) .mypy_path
 	@$(BIN)/mypy --no-error-summary nas_edge .mypy_path/nas_edge_plugins .mypy_path/nas_edge_spaces tests benchmarks
 
 docs: $(READY)
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "read it with: $(BIN)/python -m http.server -d site"
 
 bench: $(READY)
