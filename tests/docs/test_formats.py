@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from nas_edge import records
 from nas_edge.agent import Agent
@@ -38,7 +39,7 @@ from ..studies import Said, search, tiny_config
 
 PAGE = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
 WORDS = {int: "integer", float: "number", str: "text", bool: "boolean", type(None): "null", list: "list", tuple: "list"}
-MODELS = {"study.toml": StudyConfig, "`[train]`": TrainConfig, "`[goals]`": Goals}
+MODELS: dict[str, type[BaseModel]] = {"study.toml": StudyConfig, "`[train]`": TrainConfig, "`[goals]`": Goals}
 
 
 def after(start: str) -> list[list[str]]:

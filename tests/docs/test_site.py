@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,11 +17,11 @@ from .pages import DOCS, PAGES, ROOT, headings
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
-def nav_pages(entries: object) -> list[str]:
+def nav_pages(entries: Any) -> list[str]:
     if isinstance(entries, str):
         return [entries]
     parts = entries.values() if isinstance(entries, dict) else entries
-    return [page for part in parts for page in nav_pages(part)]  # type: ignore[union-attr]
+    return [page for part in parts for page in nav_pages(part)]
 
 
 def test_the_navigation_names_each_page_once() -> None:
