@@ -211,14 +211,15 @@ def smaller(verb: Callable[..., Any], **small: Any) -> Callable[..., Any]:
 def small(tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder in which the API searches a tiny space, for a device that nobody needs to measure."""
     monkeypatch.chdir(tmp_path)
-    both = {"target": "bench", "trials": 2, "train": dict(TRAIN), "train_images": 256, "sampler": "random"}
+    both = {"target": "bench", "trials": 2, "train": dict(TRAIN), "train_images": 128, "sampler": "random"}
     widths = {"tiny.width": 4, "tiny.features": [8, 10, 12]}
     search = smaller(nas_edge.search, **both, space="tiny", techniques=[], set=widths)
     monkeypatch.setattr(nas_edge, "search", search, raising=False)
     compress = smaller(nas_edge.compress, **both, techniques=["prune", "quantize"])
     monkeypatch.setattr(nas_edge, "compress", compress, raising=False)
-    calibrate = functools.partial(nas_edge.calibrate, calibration_seconds=5.0, space="tiny")
-    monkeypatch.setattr(nas_edge, "calibrate", calibrate, raising=False)
+    real = nas_edge.calibrate
+    quick = {"target": "bench", "space": "tiny", "calibration_seconds": 5.0}
+    monkeypatch.setattr(nas_edge, "calibrate", lambda **options: real(**{**options, **quick}), raising=False)
 
     def profile(session: Session, budget_s: float, progress: object) -> Profile:
         error = HeldOutError(0.01, 0.02, 1.0, 1.0, 8)
