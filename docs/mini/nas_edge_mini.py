@@ -279,7 +279,8 @@ if __name__ == "__main__":
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger().setLevel(logging.ERROR)  # of the quantizer
     warnings.simplefilter("ignore", DeprecationWarning)  # of the exporter
+    members = search(given.trials, given.epochs, given.networks, given.out)[1]
     print("trial validation   test searched_ms measured_ms size_bytes techniques")
     columns = "{trial:>5} {validation:>10.1%} {test:>6.1%} {searched_ms:>11.4f} {measured_ms:>11.4f} {size_bytes:>10} "
-    for found in search(given.trials, given.epochs, given.networks, given.out)[1]:
-        print(columns.format(**found) + found["techniques"])
+    for member in members:
+        print(columns.format(**member) + member["techniques"])
