@@ -4,13 +4,14 @@ BIN := .venv/bin
 READY := .venv/.ready
 ARGS ?=
 
-.PHONY: help search test lint bench clean
+.PHONY: help search test lint docs bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make search   set up .venv and search on the embedded digits (ARGS='--trials 60' adds flags)"
 	@echo "make test     run the tests"
 	@echo "make lint     check style and types"
+	@echo "make docs     build the documentation in site/; warnings are errors"
 	@echo "make bench    run the benchmarks; each prints one JSON object"
 	@echo "make clean    remove .venv and all that was built; runs/ stays"
 
@@ -25,11 +26,15 @@ lint: $(READY) .mypy_path
 	@$(BIN)/ruff format --check --quiet . || { echo "format with: $(BIN)/ruff format ."; exit 1; }
 	@$(BIN)/mypy --no-error-summary nas_edge .mypy_path/nas_edge_plugins .mypy_path/nas_edge_spaces tests benchmarks
 
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "read it with: $(BIN)/python -m http.server -d site"
+
 bench: $(READY)
 	@set -e; for file in $(wildcard benchmarks/*.py); do $(BIN)/python $$file; done
 
 clean:
-	@rm -rf .venv .mypy_path .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
+	@rm -rf .venv .mypy_path .mypy_cache .ruff_cache .pytest_cache build dist site *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
@@ -37,7 +42,7 @@ $(READY): pyproject.toml constraints.txt
 	    sys.exit("nas-edge needs Python 3.11 or newer; $(PYTHON) is %s; try: make PYTHON=python3.12" % sys.version.split()[0] if old else 0)'
 	@echo "setting up .venv: torch, onnxruntime and others, some minutes"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test,lint,dashboard,report]'
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test,lint,dashboard,report,docs]'
 	@touch $@
 
 # The type checker reaches the mapped packages under the names that they are imported by.

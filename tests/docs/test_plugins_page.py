@@ -1,8 +1,7 @@
-"""docs/plugins.md names each hook by its signature and each check by its name, and its code registers what it says."""
+"""docs/plugins.md names each check of the kit by its name, and its code registers what it says."""
 
 from __future__ import annotations
 
-import inspect
 import re
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +12,7 @@ import pytest
 from nas_edge import hookspecs, testing
 from nas_edge.testing.running import in_words
 
-PAGE = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
-HOOKS = [f for _, f in inspect.getmembers(hookspecs, inspect.isfunction) if hasattr(f, "nas_edge_spec")]
+PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
 SECTIONS = {
     "technique": testing.TechniqueTests,
     "search space": testing.SearchSpaceTests,
@@ -26,14 +24,6 @@ SECTIONS = {
 
 def section(heading: str) -> str:
     return re.split(r"\n##+ ", PAGE.partition(f"\n{heading}\n")[2])[0]
-
-
-def test_each_hook_has_a_heading_that_is_its_signature() -> None:
-    reference = PAGE.partition("\n## Hook reference\n")[2].partition("\n## ")[0]
-    headings = re.findall(r"^### (.+)$", reference, re.MULTILINE)
-    assert len(HOOKS) == 11
-    assert sorted(headings) == sorted(f"{f.__name__}({', '.join(inspect.signature(f).parameters)})" for f in HOOKS)
-    assert all(section(f"### {heading}").strip() for heading in headings)
 
 
 @pytest.mark.parametrize("kind", SECTIONS)
