@@ -30,7 +30,9 @@ ARTIFACTS = (f"/artifacts/<study_id:int>{ARTIFACT}", f"/artifacts/<study_id:int>
 LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 # The buttons that would be refused, by their icons: to create, delete, rename, fail and upload.
 HIDDEN = ("AddBox", "Delete", "DriveFileRenameOutline", "StopCircle", "UploadFile")
-STYLE = f"<style>{', '.join(f'button:has([data-testid={icon}Icon])' for icon in HIDDEN)} {{ display: none }}</style>"
+REFUSED = [f"button:has([data-testid={icon}Icon])" for icon in HIDDEN]
+REFUSED.append(".MuiCard-root:has(> button [data-testid=UploadFileIcon])")  # which would be an empty card
+STYLE = f"<style>{', '.join(REFUSED)} {{ display: none }}</style>"
 
 
 def dashboard_app(stored: StoredStudy) -> Bottle:

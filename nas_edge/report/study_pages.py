@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import quote
 
 from bottle import HTTPResponse
-from optuna.artifacts import get_all_artifact_meta
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import FrozenTrial, TrialState
 
@@ -93,7 +92,7 @@ class StudyPages:
                 steps = self._evaluation(self._stored.evaluated_in(trial)).steps
                 return _file(png(waterfall(steps, LIGHT)), PICTURE, "image/png")
             for owner in (trial, self._opened.study):
-                for meta in () if owner is None else get_all_artifact_meta(owner, storage=self._opened.storage):
+                for meta in () if owner is None else self._stored.noted(owner):
                     if meta.artifact_id == artifact_id:
                         return _file(self._opened.artifacts.open_reader(artifact_id), meta.filename, meta.mimetype)
         except (ArtifactNotFound, StorageError) as error:

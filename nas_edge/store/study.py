@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
-from optuna.artifacts import get_all_artifact_meta, upload_artifact
+from optuna.artifacts import ArtifactMeta, get_all_artifact_meta, upload_artifact
 from optuna.artifacts._upload import ARTIFACTS_ATTR_PREFIX
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -330,8 +330,14 @@ class StoredStudy:
 
     def download(self, filename: str, owner: FrozenTrial | optuna.Study, to: Path) -> bool:
         """Copy the newest artifact of that file name to a path; False where there is none."""
-        noted = [m for m in get_all_artifact_meta(owner, storage=self.storage) if m.filename == filename]
-        return copy_newest(self.artifacts, [m.artifact_id for m in noted], to)
+        return copy_newest(self.artifacts, [m.artifact_id for m in self.noted(owner) if m.filename == filename], to)
+
+    def noted(self, owner: FrozenTrial | optuna.Study) -> list[ArtifactMeta]:
+        """Which files belong to it. A finished trial says so itself: asking the database for each takes a while."""
+        if isinstance(owner, FrozenTrial) and owner.state.is_finished():
+            found = owner.system_attrs.items()
+            return [ArtifactMeta(**json.loads(meta)) for key, meta in found if key.startswith(ARTIFACTS_ATTR_PREFIX)]
+        return get_all_artifact_meta(owner, storage=self.storage)
 
 
 def is_evaluated(trial: FrozenTrial) -> bool:
