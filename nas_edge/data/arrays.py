@@ -20,15 +20,13 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from nas_edge.contracts import Augmentation, ImageData, Split
-from nas_edge.data.assemble import Images, Labels, assemble, make_split
+from nas_edge.data.assemble import COLOURS, Images, Labels, assemble, make_split, usual_augmentation
 from nas_edge.data.memory import available_bytes
 from nas_edge.data.splits import VALIDATION_MOST, bounded, split_pool
 from nas_edge.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 MEMORY_SHARE = 0.5  # of what is free, that the arrays of a file may take
-COLOURS = 3
-SHIFT = 1 / 8
 PREPROCESSING = "Pixels 0..255 as the arrays have them, unchanged."
 SAVE = "save it with numpy.savez(path, images=..., labels=...)"
 Pair = tuple[Images, Labels]
@@ -129,9 +127,9 @@ def _classes(found: Mapping[str, NDArray[Any]], parts: Mapping[str, Pair], where
 
 
 def _augmentation(found: Mapping[str, NDArray[Any]], channels: int, where: str) -> Augmentation:
-    """By default as for a folder of photos; but many grey images are signs, which mirroring would change."""
+    usual = usual_augmentation(channels)
     try:
-        shift, mirror = float(found.get("shift", SHIFT)), bool(found.get("mirror", channels == COLOURS))
+        shift, mirror = float(found.get("shift", usual.shift)), bool(found.get("mirror", usual.mirror))
     except (TypeError, ValueError) as error:
         raise DataError(f"{where!r}: 'shift' must be one number and 'mirror' one truth value ({error})") from None
     if not 0 <= shift < 1:

@@ -14,6 +14,8 @@ from nas_edge.contracts import Augmentation, ImageData, Split
 from nas_edge.errors import DataError
 
 LEAST_STD = 1e-3
+COLOURS = 3
+SHIFT = 1 / 8  # of the side
 MODEL_INPUT = (
     "The model takes float32 [batch, {channels}, {size}, {size}], each pixel value divided by 255; "
     "normalisation is inside the model."
@@ -21,6 +23,11 @@ MODEL_INPUT = (
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
+
+
+def usual_augmentation(channels: int) -> Augmentation:
+    """That of photos. Grey images are not mirrored: many are signs, which that would change."""
+    return Augmentation(SHIFT, mirror=channels == COLOURS)
 
 
 def make_split(images: Images, labels: Labels) -> Split:

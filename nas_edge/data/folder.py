@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nas_edge.contracts import Augmentation, ImageData, Split
-from nas_edge.data.assemble import Images, Labels, assemble, make_split
+from nas_edge.contracts import ImageData, Split
+from nas_edge.data.assemble import Images, Labels, assemble, make_split, usual_augmentation
 from nas_edge.data.decode import Geometry, decode_files, find_geometry
 from nas_edge.data.listing import Labelled, Listing, Store, list_images, open_store
 from nas_edge.data.memory import available_bytes
@@ -48,7 +48,7 @@ def load_folder(path: Path, *, seed: int, train_images: int | None = None) -> Im
         "folder",
         listing.classes,
         splits,
-        augmentation=Augmentation(shift=1 / 8, mirror=True),
+        augmentation=usual_augmentation(splits[0].images.shape[1]),
         preprocessing=geometry.words,
         skipped=tuple(skipped),
     )

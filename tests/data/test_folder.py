@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nas_edge import DataError, ImageData, Split, UserError
+from nas_edge import Augmentation, DataError, ImageData, Split, UserError
 from nas_edge.data import folder
 from nas_edge.data.memory import available_bytes
 
@@ -39,6 +39,7 @@ def test_class_folders_without_ready_splits(tmp_path: Path) -> None:
     assert data.classes == ("bird", "cat", "dog")
     assert (counts(data.train), counts(data.validation), counts(data.test)) == ([6] * 3, [2] * 3, [2] * 3)
     assert (data.channels, data.resolution, data.skipped) == (3, 10, ())
+    assert data.augmentation == Augmentation(shift=1 / 8, mirror=True)
     check_disjoint(data)
     wanted = {
         np.asarray(picture(n).crop((1, 0, 11, 10))).transpose(2, 0, 1).tobytes(): label
@@ -134,6 +135,7 @@ def test_grey_folders_have_one_channel(tmp_path: Path) -> None:
     data = load(f"folder:{make_classes(tmp_path, mode='L')}")
     assert data.channels == len(data.mean) == 1
     assert "mode L" in data.preprocessing
+    assert not data.augmentation.mirror  # digits and signs are often grey
 
 
 def test_a_duplicate_stays_in_the_later_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
