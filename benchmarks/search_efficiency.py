@@ -30,7 +30,8 @@ from benchmarks.support.retraining import Retrained, Retraining
 from nas_edge.config import StudyConfig, make_config
 from nas_edge.engine.run import run_search
 from nas_edge.report.baseline import hypervolume_shares
-from nas_edge.store.study import StoredStudy, locate
+from nas_edge.store.locate import locate
+from nas_edge.store.study import StoredStudy
 from nas_edge.targets.local import LocalTarget
 
 OURS = "nas-edge"

@@ -28,7 +28,7 @@ from nas_edge.plugins import load_plugins
 from nas_edge.report.compression import Compression, run_compression
 from nas_edge.report.study import Study
 from nas_edge.samplers.registered import make_sampler
-from nas_edge.store.study import locate
+from nas_edge.store.locate import locate
 
 if TYPE_CHECKING:
     from torch import nn

@@ -30,7 +30,7 @@ def dashboard(
     from nas_edge.cli.output import console
     from nas_edge.report.dashboard import dashboard_app
     from nas_edge.report.study_pages import page_of
-    from nas_edge.store.study import locate
+    from nas_edge.store.locate import locate
 
     stored = locate(study, storage)
     stored.check_artifacts()

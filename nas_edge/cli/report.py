@@ -31,7 +31,7 @@ def report(
     from nas_edge.cli.output import emit
     from nas_edge.report.pictures import write_pictures
     from nas_edge.report.whole import StudyReport
-    from nas_edge.store.study import locate
+    from nas_edge.store.locate import locate
 
     stored = locate(study, storage)
     form = form or Format.of(out)

@@ -240,8 +240,8 @@ def names_of(text: str | None) -> list[str] | None:
 
 
 def located(study: str, storage: str | None, out: str | None = None) -> StoredStudy:
-    """`store.study.locate`, imported when a command runs."""
-    from nas_edge.store.study import locate
+    """`store.locate.locate`, imported when a command runs."""
+    from nas_edge.store.locate import locate
 
     return locate(study, storage, out)
 

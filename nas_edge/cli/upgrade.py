@@ -10,9 +10,8 @@ from nas_edge.errors import UserError
 def upgrade(storage: StorageOption = None, as_json: JsonFlag = False) -> None:
     """Bring a database that an older version made to this one. SQLite files are where they are opened."""
     from nas_edge.cli.output import emit
-    from nas_edge.store.database import disconnect, open_database, shown
+    from nas_edge.store.database import disconnect, open_database, shown, storage_names
     from nas_edge.store.schema import SCHEMA_VERSION, prepare_tables
-    from nas_edge.store.study import storage_names
 
     if storage is None:
         raise UserError("which database? give --storage URL, or set NAS_EDGE_STORAGE")

@@ -23,7 +23,8 @@ from nas_edge.export import check_parity, export_onnx
 from nas_edge.making import PARITY_IMAGES
 from nas_edge.models import ModelReference, bare_model, load_model
 from nas_edge.plugins import Registry
-from nas_edge.store.study import StoredStudy, stored_techniques
+from nas_edge.store.locate import stored_techniques
+from nas_edge.store.study import StoredStudy
 from nas_edge.train.weights import BadWeights, read_weights
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ from nas_edge.engine.workers import available_cores, siblings
 from nas_edge.engine.zero_cost import describe
 from nas_edge.plugins import load_plugins
 from nas_edge.store.database import storage_errors
-from nas_edge.store.study import PREPARED, StoredStudy, stored_techniques
+from nas_edge.store.locate import stored_techniques
+from nas_edge.store.study import PREPARED, StoredStudy
 
 
 def run_search(config: StudyConfig, progress: Progress | None = None) -> StoredStudy:

@@ -21,7 +21,8 @@ from nas_edge.errors import InvalidCandidate, StorageError
 from nas_edge.models import ModelReference, bare_model, load_model
 from nas_edge.pipeline import build_model
 from nas_edge.spec import ArchSpec
-from nas_edge.store.study import StoredStudy, stored_techniques
+from nas_edge.store.locate import stored_techniques
+from nas_edge.store.study import StoredStudy
 
 if TYPE_CHECKING:
     from nas_edge.engine.session import Session

@@ -118,6 +118,11 @@ def _open_proxy(url: str) -> ProxyStorage:
         return ProxyStorage(*parse_address(url))
 
 
+def storage_names(storage: Storage) -> list[str]:
+    """Of all studies in a database."""
+    return sorted(optuna.get_all_study_names(storage))
+
+
 @contextmanager
 def storage_errors() -> Iterator[None]:
     """A database that fails under way is said in one line, with the remedy."""

@@ -23,8 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_edge.config import StudyConfig, parse_config
 from nas_edge.errors import StorageError, StudyMismatch, UserError
 from nas_edge.store.artifacts import ARTIFACTS, ArtifactStore, copy_newest, open_artifacts
-from nas_edge.store.database import make_folder, open_storage, shown
-from nas_edge.store.places import given_places, named_places
+from nas_edge.store.database import make_folder, open_storage, shown, storage_names
 from nas_edge.store.processes import WORKER, exclusively, heartbeat, is_dead, is_elsewhere, silent, worker_mark
 from nas_edge.store.tables import Tables
 from nas_edge.store.turns import turn
@@ -348,64 +347,6 @@ def is_evaluated(trial: FrozenTrial) -> bool:
 def begun(trials: Sequence[FrozenTrial]) -> int:
     """Trials that were asked for, each candidate once: those interrupted are asked for again."""
     return sum(t.state is not TrialState.WAITING and not t.user_attrs.get("interrupted") for t in trials)
-
-
-def storage_names(storage: Storage) -> list[str]:
-    return sorted(optuna.get_all_study_names(storage))
-
-
-def _searches(names: Sequence[str]) -> list[str]:
-    """The names of studies but for those of the random searches beside them."""
-
-    def is_beside(name: str) -> bool:
-        study, _, number = name.rpartition(BASELINE.format(study="", number=""))
-        return study in names and number.isdecimal()
-
-    return [name for name in names if not is_beside(name)]
-
-
-def locate(study: str, storage: str | None, out: str | None = None) -> StoredStudy:
-    """A study by name (in `--storage`, `--out` or runs/NAME), by folder, or by database file."""
-    if storage:
-        found = StoredStudy.load(study, storage)
-        return found.at(out) if out else found
-    given = given_places(study)
-    for database in (*given, *named_places(study, out)):
-        if not database.is_file():
-            continue
-        url = f"sqlite:///{database}"
-        opened = open_storage(url, create=False)
-        names = storage_names(opened)
-        searches = _searches(names)
-        if study in names:
-            name = study
-        elif database not in given:
-            continue
-        elif len(searches) == 1:
-            name = searches[0]
-        else:
-            held = f"{len(names)} studies ({', '.join(names)}); name one with" if names else "no study; see"
-            raise UserError(f"{database} holds {held} --storage {url}")
-        found = StoredStudy.load(name, url, opened)
-        beside = (database.parent / ARTIFACTS).is_dir() or not found.folder.is_dir()
-        return found.at(database.parent) if beside else found
-    raise StorageError(
-        f"there is no study {study!r}: looked for {given[-1]} and {named_places(study)[0]}; "
-        "give its folder, or --storage URL"
-    )
-
-
-def stored_techniques(config: StudyConfig) -> list[str] | None:
-    """The techniques that a stored study searches over; None where there is no such study yet."""
-    url = config.storage_url
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
-        return None
-    storage = open_storage(url, create=False)
-    if config.name not in storage_names(storage):
-        return None
-    values = optuna.load_study(study_name=config.name, storage=storage).user_attrs.get("config", {})
-    techniques = values.get("techniques")
-    return None if techniques is None else list(techniques)
 
 
 def _directions(config: StudyConfig) -> list[StudyDirection]:

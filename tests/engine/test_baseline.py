@@ -17,7 +17,8 @@ from nas_edge.plugins import Registry
 from nas_edge.report.baseline import Baseline, baseline_of, describe
 from nas_edge.report.front import front_rows
 from nas_edge.report.summary import summary
-from nas_edge.store.study import StoredStudy, locate
+from nas_edge.store.locate import locate
+from nas_edge.store.study import StoredStudy
 
 from ..studies import Said, found, search, tiny_config
 

@@ -26,7 +26,8 @@ from nas_edge.plugins import Registry
 from nas_edge.report.compression import run_compression
 from nas_edge.report.export import export_trial
 from nas_edge.steps import order_techniques
-from nas_edge.store.study import GOAL, REPEAT_OF, START, StoredStudy, locate
+from nas_edge.store.locate import locate
+from nas_edge.store.study import GOAL, REPEAT_OF, START, StoredStudy
 from nas_edge.train.trainer import ImageTrainer
 from nas_edge_plugins.qat import Qat
 

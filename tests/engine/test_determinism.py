@@ -12,7 +12,7 @@ import pytest
 
 from nas_edge.errors import StorageError, UserError
 from nas_edge.plugins import Registry
-from nas_edge.store.study import locate
+from nas_edge.store.locate import locate
 
 from ..studies import NAS_EDGE, environment, found, keep_profile, search, study_file, tiny_config, tiny_values
 

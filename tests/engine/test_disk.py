@@ -23,7 +23,8 @@ from nas_edge.engine import loop
 from nas_edge.engine.session import Session
 from nas_edge.plugins import Registry
 from nas_edge.store import processes
-from nas_edge.store.study import StoredStudy, locate
+from nas_edge.store.locate import locate
+from nas_edge.store.study import StoredStudy
 
 from ..studies import assert_whole, keep_profile, search, study_file, tiny_config, tiny_values
 

@@ -101,7 +101,7 @@ def test_other_data_is_refused(tiny: Registry, tmp_path: Path, capsys: pytest.Ca
 
 def test_how_long_and_where_it_runs_may_change(stored_once: Path, tiny: Registry) -> None:
     """More trials, workers or time make no other study; `resume` then knows the trials asked for last."""
-    from nas_edge.store.study import locate
+    from nas_edge.store.locate import locate
 
     stored = search(tiny_config(stored_once, techniques=["quantize"], trials=2, timeout=60.0), tiny)
     assert stored.finished() == 2

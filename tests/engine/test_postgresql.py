@@ -15,8 +15,9 @@ from optuna.trial import TrialState
 from nas_edge.cli import main
 from nas_edge.config import parse_config
 from nas_edge.plugins import Registry
+from nas_edge.store.locate import locate
 from nas_edge.store.processes import GRACE_S, worker_mark
-from nas_edge.store.study import StoredStudy, locate
+from nas_edge.store.study import StoredStudy
 
 from ..postgresql import PostgreSQL
 from ..studies import NAS_EDGE, assert_whole, environment, found, opened, search, study_file, tiny_config, tiny_values

@@ -17,7 +17,7 @@ from nas_edge.engine.session import Session
 from nas_edge.plugins import Registry
 from nas_edge.report.audit import latency_audit
 from nas_edge.report.front import front_rows, trial_rows
-from nas_edge.store.study import locate
+from nas_edge.store.locate import locate
 
 from ..studies import Said, found, search, tiny_config
 from .devices import Board, Device, Hearing, off_front

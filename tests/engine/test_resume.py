@@ -15,7 +15,8 @@ from optuna.trial import TrialState
 from nas_edge.cli import main
 from nas_edge.errors import StorageError, UserError
 from nas_edge.plugins import Registry
-from nas_edge.store.study import StoredStudy, locate
+from nas_edge.store.locate import locate
+from nas_edge.store.study import StoredStudy
 
 from ..studies import (
     NAS_EDGE,

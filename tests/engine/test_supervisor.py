@@ -19,7 +19,7 @@ from nas_edge.engine import limits as limits_module
 from nas_edge.engine.limits import limits, machine_memory
 from nas_edge.engine.supervisor import Supervisor, memory_of
 from nas_edge.plugins import Registry
-from nas_edge.store.study import locate
+from nas_edge.store.locate import locate
 
 from ..cli.command import install
 from ..studies import NAS_EDGE, assert_whole, environment, study_file, tiny_config, tiny_values

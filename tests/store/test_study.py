@@ -16,8 +16,9 @@ from optuna.trial import TrialState
 
 from nas_edge import StorageError, StudyMismatch, UserError
 from nas_edge.store import processes
+from nas_edge.store.locate import locate
 from nas_edge.store.processes import GRACE_S, exclusively, is_dead, worker_mark
-from nas_edge.store.study import StoredStudy, begun, locate
+from nas_edge.store.study import StoredStudy, begun
 
 from ..studies import tiny_config
 
