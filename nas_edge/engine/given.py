@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from nas_edge.engine.session import Session
 
 WEIGHTS_FILE = "given.pt"
+DEVIATIONS = 3.0  # of the difference of two accuracies, beyond which it is no chance
 CHANCE = 1.5  # a network below this many times the accuracy of guessing was not trained on such images
 
 
@@ -119,6 +121,13 @@ def _ready(session: Session, space: GivenModel, progress: Progress) -> nn.Module
         progress.say(f"model: {right:.1%} on validation as it was given" + ", no more than by guessing" * guessing)
         if guessing and reference.weights is not None:
             progress.warn("the model's weights do not fit the data; was it trained on such images, in 0..1?")
+        tested = session.trainer.accuracy(model, session.data.test)
+        if learned_by_heart(right, tested, len(validation), len(session.data.test)):
+            progress.warn(
+                f"the model has {right:.1%} of the validation images right, and {tested:.1%} of the test images: it "
+                "was trained on what validation was drawn from, where a loss of accuracy hardly shows; give images "
+                "that it has not seen as a split of their own, such as a folder 'validation'"
+            )
         if not guessing or reference.weights is not None:
             return model.requires_grad_(True)
     progress.phase("Training the model, which came without weights")
@@ -128,6 +137,15 @@ def _ready(session: Session, space: GivenModel, progress: Progress) -> nn.Module
     right = session.trainer.accuracy(model, validation)
     progress.say(f"model: {right:.1%} on validation after {time.perf_counter() - start:.0f} s of training")
     return model
+
+
+def learned_by_heart(validation: float, test: float, validation_images: int, test_images: int) -> bool:
+    """Whether an accuracy on validation is so far above that on the test split as two draws of images do not differ.
+
+    By the standard error of the difference, `sqrt(p (1 - p) (1 / n + 1 / m))` with p the accuracy on the test split.
+    """
+    error = math.sqrt(test * (1 - test) * (1 / validation_images + 1 / test_images))
+    return validation - test > DEVIATIONS * error
 
 
 def load_stored(model: nn.Module, path: Path, what: str) -> nn.Module:

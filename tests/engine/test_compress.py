@@ -14,7 +14,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge import StudyMismatch, UserError
-from nas_edge.engine.given import WEIGHTS_FILE
+from nas_edge.engine.given import WEIGHTS_FILE, _ready, learned_by_heart
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.recipes import read_recipe
 from nas_edge.engine.session import Session
@@ -223,6 +223,27 @@ def test_the_teacher_is_the_model_itself(tiny: Registry, here: Path, monkeypatch
     stored = compressed(quick_config(here / "run", TRAINED, **options), tiny, heard).stored
     assert stored.study.user_attrs["teacher_accuracy"] == round(stored.trial(0).values[0], 4)
     assert any(said.startswith("teacher: ") and said.endswith("as it was given") for said in heard.said)
+
+
+@pytest.mark.parametrize(("on_test", "warned"), [(0.9, True), (0.96, False)])
+def test_a_model_that_has_seen_the_validation_images_is_named(
+    tiny: Registry, here: Path, monkeypatch: pytest.MonkeyPatch, on_test: float, warned: bool
+) -> None:
+    config = quick_config(here / "run", TRAINED, trials=1, techniques=["quantize"])
+    session = Session.open(config, tiny)
+    test = session.data.test
+    monkeypatch.setattr(ImageTrainer, "accuracy", lambda _, model, split: on_test if split is test else 0.99)
+    heard = Said()
+    _ready(session, session.space, heard)  # type: ignore[arg-type]
+    assert any("trained on what validation was drawn from" in said for said in heard.warnings) == warned
+
+
+def test_an_accuracy_is_no_chance_beyond_three_standard_errors() -> None:
+    error = math.sqrt(0.9 * 0.1 * (1 / 1000 + 1 / 500))
+    assert not learned_by_heart(0.9 + 2.9 * error, 0.9, 1000, 500) and learned_by_heart(
+        0.9 + 3.1 * error, 0.9, 1000, 500
+    )
+    assert not learned_by_heart(0.8, 0.9, 1000, 500)
 
 
 def test_what_is_forced_on_leaves_the_given_model_as_it_is(tiny: Registry, here: Path) -> None:
