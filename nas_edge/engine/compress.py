@@ -1,10 +1,15 @@
-"""Compresses a given model: a study that ends as soon as its goals are met on the target."""
+"""Compresses a given model: a study that ends once its goals are met on the target, by more than chance."""
 
 from __future__ import annotations
 
+import math
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 
@@ -12,10 +17,11 @@ from nas_edge.config import StudyConfig, make_config
 from nas_edge.engine.audit import measure_searched
 from nas_edge.engine.given import GivenModel
 from nas_edge.engine.progress import Progress
-from nas_edge.engine.recipes import read_recipe
+from nas_edge.engine.recipes import MODEL_FILE, copy_model, read_recipe
 from nas_edge.engine.session import Session
 from nas_edge.engine.standing import Standing, Standings, was_trained
 from nas_edge.errors import UserError
+from nas_edge.export import hits
 from nas_edge.goals import DROP, Goals
 from nas_edge.models import ModelReference
 from nas_edge.store.study import StoredStudy
@@ -48,9 +54,9 @@ def compress_config(model: str, options: Mapping[str, Any]) -> StudyConfig:
 
 
 def goals_met(session: Session, stored: StoredStudy, progress: Progress) -> bool:
-    """Whether a trial meets all goals on the target: what is promising is measured now.
+    """Whether a trial meets all goals on the target, and its accuracy by more than chance: then no more are needed.
 
-    A target that cannot be measured costs a warning.
+    What is promising is measured now. A target that cannot be measured costs a warning.
     """
     standings = Standings.of(stored)
     if standings is None:
@@ -59,9 +65,41 @@ def goals_met(session: Session, stored: StoredStudy, progress: Progress) -> bool
         measure_searched(session, stored, standings.promising, progress, "whether the goals are met")
         standings = Standings.of(stored) or standings
     winner = standings.winner
-    if winner is not None:
-        progress.say(f"trial {winner.trial.number} meets all goals")
-    return winner is not None
+    if winner is None:
+        return False
+    number = winner.trial.number
+    if number in session.doubted:
+        return False
+    spare = _spare_points(session, stored, standings, winner)
+    if spare is None or spare >= 0:
+        progress.say(f"trial {number} meets all goals")
+        return True
+    session.doubted.add(number)
+    progress.say(f"trial {number} meets all goals, but its accuracy may do so by chance: the search goes on")
+    return False
+
+
+def _spare_points(session: Session, stored: StoredStudy, standings: Standings, winner: Standing) -> float | None:
+    """By how many points the drop and its standard error stay within the goal; None where there is none.
+
+    The error is that of the mean of paired differences: both models are judged on the same validation images, and most
+    images they get right or wrong alike.
+    """
+    most = standings.goals.max_drop
+    if most is None:
+        return None
+    given, found = (_hits(session, stored, standing).astype(float) for standing in (standings.given, winner))
+    lost = given - found
+    return most - 100 * float(lost.mean() + lost.std() / math.sqrt(len(lost)))
+
+
+def _hits(session: Session, stored: StoredStudy, standing: Standing) -> npt.NDArray[np.bool_]:
+    """Which validation images a trial's model gets right."""
+    final = stored.tables.finals(stored.config.name).get(standing.trial.number)
+    with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
+        path = Path(folder) / MODEL_FILE
+        copy_model(stored, standing.trial, path, final=bool(final and final["final"]))
+        return hits(path, session.data.validation)
 
 
 def finalists(stored: StoredStudy) -> tuple[list[FrozenTrial], list[FrozenTrial] | None]:

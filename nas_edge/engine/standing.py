@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -122,14 +122,18 @@ class Standing:
         return all_met(self.goals)
 
     @property
-    def rank(self) -> tuple[float, float, int]:
-        """The nearest to the goals first; of those that meet them, the fastest and smallest, by the product."""
+    def nearness(self) -> tuple[float, float, int]:
+        """The nearest to the goals first, and then the fastest and smallest, by the product."""
         return total_excess(self.goals), self.known.latency_ms * self.known.size_bytes, self.trial.number
 
 
 @dataclass(frozen=True)
 class Standings:
-    """All finished trials of a compression, the nearest to the goals first; `given` is the model as it came."""
+    """All finished trials of a compression, the nearest to the goals first; `given` is the model as it came.
+
+    Of those that meet the goals the most accurate is first, for that is what goals leave open; where the drop is the
+    only goal, the fastest and smallest.
+    """
 
     goals: Goals
     given: Standing
@@ -161,7 +165,15 @@ class Standings:
                 )
             )
         first = next(s for s in standings if s.trial.number == given.number)
-        return cls(goals, first, tuple(sorted(standings, key=lambda s: s.rank)))
+        return cls(goals, first, tuple(sorted(standings, key=cls._order(goals))))
+
+    @staticmethod
+    def _order(goals: Goals) -> Callable[[Standing], tuple[float, ...]]:
+        def order(standing: Standing) -> tuple[float, ...]:
+            missing, *nearness = standing.nearness
+            return (missing, -standing.known.accuracy if goals.end and standing.met else 0.0, *nearness)
+
+        return order
 
     @property
     def winner(self) -> Standing | None:

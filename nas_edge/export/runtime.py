@@ -45,11 +45,18 @@ def logits(model: ort.InferenceSession, images: npt.NDArray[np.float32]) -> npt.
 
 def accuracy(model: onnx.ModelProto | Path, split: Split) -> float:
     """The fraction of a split that the ONNX model gets right in ONNX Runtime."""
+    return int(hits(model, split).sum()) / len(split)
+
+
+def hits(model: onnx.ModelProto | Path, split: Split) -> npt.NDArray[np.bool_]:
+    """Which images of a split the ONNX model gets right in ONNX Runtime."""
     runner = session(model, threads=torch.get_num_threads())
-    right = 0
-    for images, labels in evaluation_batches(split, 256):
-        right += int((logits(runner, images.numpy()).argmax(1) == labels.numpy()).sum())
-    return right / len(split)
+    return np.concatenate(
+        [
+            logits(runner, images.numpy()).argmax(1) == labels.numpy()
+            for images, labels in evaluation_batches(split, 256)
+        ]
+    )
 
 
 def check_parity(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
@@ -18,7 +20,7 @@ from nas_edge.engine.given import WEIGHTS_FILE, _ready, learned_by_heart
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.recipes import read_recipe
 from nas_edge.engine.session import Session
-from nas_edge.engine.standing import FEW, REJECTED, Standings, hopeless, mark_rejected
+from nas_edge.engine.standing import FEW, REJECTED, Standing, Standings, hopeless, mark_rejected
 from nas_edge.engine.starts import starting_sets
 from nas_edge.goals import DROP, LATENCY, REDUCTION, SPEEDUP, Goals, Known, all_met, judge, total_excess
 from nas_edge.models import load_model
@@ -138,6 +140,38 @@ def test_goals_that_are_met_end_it(tiny: Registry, here: Path) -> None:
     ort.InferenceSession(config.folder / "model.onnx", providers=["CPUExecutionProvider"])
     again = compressed(quick_config(here / "run", TRAINED, min_size_reduction=50.0, max_drop=2.0, trials=9), tiny)
     assert again.met and stored.finished() == 2  # what was found is enough
+
+
+@pytest.mark.parametrize(("max_drop", "trials"), [(2.0, 2), (1.9, 4)])
+def test_an_accuracy_that_chance_explains_does_not_end_it(
+    tiny: Registry, here: Path, monkeypatch: pytest.MonkeyPatch, max_drop: float, trials: int
+) -> None:
+    """One image of a hundred is lost: 1 point, with a standard error of 100 sqrt(0.01 * 0.99 / 100) = 0.995."""
+    lost = np.arange(100) > 0
+
+    def of_hundred(session: Session, stored: StoredStudy, standing: Standing) -> np.ndarray[Any, Any]:
+        return np.ones(100, dtype=bool) if standing.trial.number == 0 else lost
+
+    monkeypatch.setattr("nas_edge.engine.compress._hits", of_hundred)
+    heard = Said()
+    config = quick_config(here / "run", TRAINED, min_size_reduction=50.0, max_drop=max_drop, trials=4)
+    stored = compressed(config, tiny, heard).stored
+    assert stored.finished() == trials
+    assert any("by chance" in said for said in heard.said) == (trials == 4)
+
+
+def test_the_most_accurate_that_meets_the_goals_is_first(tiny: Registry, here: Path) -> None:
+    options: dict[str, Any] = {"techniques": ["quantize", "prune"], "max_drop": 100.0, "trials": 6, "gate": False}
+    stored = compressed(quick_config(here / "run", TRAINED, **options), tiny).stored
+    alone, asked = (
+        Standings.of(replace(stored, config=stored.config.model_copy(update={"goals": goals})))
+        for goals in (Goals(max_drop=100.0), Goals(max_drop=100.0, max_latency_ms=1e6))
+    )
+    assert alone is not None and asked is not None
+    products = [s.known.latency_ms * s.known.size_bytes for s in alone.ranked]
+    assert products == sorted(products)
+    accuracies = [s.known.accuracy for s in asked.ranked]
+    assert accuracies == sorted(accuracies, reverse=True) and len(set(accuracies)) > 1
 
 
 def test_the_given_model_is_neither_trained_nor_changed(
