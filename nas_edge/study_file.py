@@ -40,13 +40,12 @@ def _is_table(field: FieldInfo) -> bool:
 def _table(config: StudyConfig, name: str) -> Iterator[str]:
     field, value = StudyConfig.model_fields[name], getattr(config, name)
     yield from _comment(field)
+    yield f"[{name}]"
     if isinstance(value, BaseModel):
-        yield f"[{name}]"
         for inner in type(value).model_fields:
             yield ""
             yield from _option(value, inner)
         return
-    yield f"[{name}]"
     shown = value or (field.examples or [{}])[0]
     yield from (("" if value else "# ") + f"{toml_value(key)} = {toml_value(one)}" for key, one in shown.items())
 

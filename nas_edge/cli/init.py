@@ -96,7 +96,7 @@ def init(
 
 def _questions(registry: Registry, values: Mapping[str, Any]) -> Iterator[Question]:
     """In their order: a default may follow from what was answered before, which is in `values`."""
-    from nas_edge.config import StudyConfig
+    from nas_edge.config import StudyConfig, parse_config
 
     default = {name: field.get_default() for name, field in StudyConfig.model_fields.items()}
     kinds = ", ".join(name + ":PATH" * source.needs_location for name, source in registry.datasets.items())
@@ -111,8 +111,6 @@ def _questions(registry: Registry, values: Mapping[str, Any]) -> Iterator[Questi
     yield Question(
         "techniques", f"Techniques: all, none, or some of {names}", ALL, lambda answer: _techniques(registry, answer)
     )
-    from nas_edge.config import parse_config
-
     name = parse_config(values).name
     yield Question("study", "Name of the study", name, lambda answer: {"study": parse_config({"study": answer}).study})
 

@@ -42,8 +42,6 @@ def show(
     as_json: JsonFlag = False,
 ) -> None:
     """Show a study's front or its trials, or one trial."""
-    from dataclasses import asdict
-
     from nas_edge.cli.output import emit
     from nas_edge.cli.views import front_table, study_view, trial_view, trials_table
     from nas_edge.report.compression import Compression
@@ -69,8 +67,7 @@ def show(
     )
     found = Compression.of(stored)
     shown, listed = selection.of(front, vars), selection.of(trials, dict)
-    payload = {**(found.to_json() if found else {}), **summary(stored)}
-    payload |= {"front": [asdict(row) for row in shown], "trials": listed}
+    payload = {**(found.to_json() if found else {}), **summary(stored, shown), "trials": listed}
     whole = all_trials or state is not None
 
     def view() -> Any:

@@ -261,7 +261,7 @@ def _run(config: StudyConfig, as_json: bool) -> None:
         console.print(f"Interrupted; the study is whole. Go on with the same command, or: {resume_command(config)}")
         raise
     front = front_rows(stored)
-    emit(summary(stored), as_json, lambda: study_view(stored, front_table(front, len(front))))
+    emit(summary(stored, front), as_json, lambda: study_view(stored, front_table(front, len(front))))
 
 
 def resume_command(config: StudyConfig) -> str:

@@ -25,6 +25,7 @@ from nas_edge.export import hits
 from nas_edge.goals import DROP, Goals
 from nas_edge.models import ModelReference
 from nas_edge.store.study import StoredStudy
+from nas_edge.store.tables import trained_longer
 
 # A search trains networks from nothing; a given one only has to recover, and a high rate would undo what it learned.
 LEARNING_RATE = 1e-3
@@ -98,7 +99,7 @@ def _hits(session: Session, stored: StoredStudy, standing: Standing) -> npt.NDAr
     final = stored.tables.finals(stored.config.name).get(standing.trial.number)
     with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
         path = Path(folder) / MODEL_FILE
-        copy_model(stored, standing.trial, path, final=bool(final and final["final"]))
+        copy_model(stored, standing.trial, path, final=trained_longer(final))
         return hits(path, session.data.validation)
 
 

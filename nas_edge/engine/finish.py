@@ -23,6 +23,7 @@ from nas_edge.export import accuracy, sha256_of
 from nas_edge.records import Evaluation
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.study import StoredStudy
+from nas_edge.store.tables import trained_longer
 
 
 def finish(
@@ -150,9 +151,7 @@ def _store_final(
 def front_evaluations(stored: StoredStudy) -> list[Evaluation]:
     """What is known of the members of the front, for the observers."""
     finals = stored.tables.finals(stored.config.name)
-    return [
-        read_recipe(stored, trial, final=bool(finals.get(trial.number, {}).get("final")))[1] for trial in stored.front()
-    ]
+    return [read_recipe(stored, trial, final=trained_longer(finals.get(trial.number)))[1] for trial in stored.front()]
 
 
 def is_published(stored: StoredStudy, number: int, final: Mapping[str, Any]) -> bool:

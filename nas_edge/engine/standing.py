@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -122,9 +122,9 @@ class Standing:
         return all_met(self.goals)
 
     @property
-    def nearness(self) -> tuple[float, float, int]:
-        """The nearest to the goals first, and then the fastest and smallest, by the product."""
-        return total_excess(self.goals), self.known.latency_ms * self.known.size_bytes, self.trial.number
+    def product(self) -> float:
+        """Of latency and size: less is faster and smaller."""
+        return self.known.latency_ms * self.known.size_bytes
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Standings:
         if goals is None or given is None:
             return None
         finals = stored.tables.finals(stored.config.name)
-        measured = stored.tables.measurements(str(stored.study.user_attrs["target"]["fingerprint"]))
+        measured = stored.tables.measurements(stored.target_key)
         seen = {t.number: _known(t, finals.get(t.number), measured) for t in trials}
         base = seen[given.number][0]
         standings = []
@@ -165,15 +165,12 @@ class Standings:
                 )
             )
         first = next(s for s in standings if s.trial.number == given.number)
-        return cls(goals, first, tuple(sorted(standings, key=cls._order(goals))))
 
-    @staticmethod
-    def _order(goals: Goals) -> Callable[[Standing], tuple[float, ...]]:
         def order(standing: Standing) -> tuple[float, ...]:
-            missing, *nearness = standing.nearness
-            return (missing, -standing.known.accuracy if goals.end and standing.met else 0.0, *nearness)
+            accuracy = standing.known.accuracy if goals.end and standing.met else 0.0
+            return total_excess(standing.goals), -accuracy, standing.product, standing.trial.number
 
-        return order
+        return cls(goals, first, tuple(sorted(standings, key=order)))
 
     @property
     def winner(self) -> Standing | None:

@@ -10,10 +10,10 @@ from typing import Any
 
 from nas_edge import __version__
 from nas_edge.engine.loop import techniques_of
-from nas_edge.records import Evaluation, Measurement, StepRecord
+from nas_edge.records import Evaluation, Measurement
 from nas_edge.report.audit import error_line
-from nas_edge.report.cells import STEPS, step_cells
-from nas_edge.report.facts import HIDDEN, NAMES
+from nas_edge.report.cells import RECORD, record_cells
+from nas_edge.report.facts import of_device
 from nas_edge.report.front_matter import front_matter
 from nas_edge.report.markdown_text import plain, table
 from nas_edge.spec import CandidateSpec
@@ -191,8 +191,6 @@ def _made(facts: Facts) -> list[str]:
     source = f"model {config['model']}" if config.get("model") else f"search space {spec.arch.space}"
     params = ", ".join(f"{name} = {value}" for name, value in spec.arch.params.items())
     longer = " It was trained for longer after the search." if study["trained_longer"] else ""
-    steps = facts.evaluation.steps
-    rows = [(*cells, _notes(step)) for cells, step in zip(step_cells(steps), steps, strict=True)]
     return [
         f"Trained on {train:,} images of {plain(data['name'])} (fingerprint {plain(data['fingerprint'])}), chosen by "
         f"{validation:,} others, and tested once on {test:,} that neither training nor choosing saw.{longer}",
@@ -201,27 +199,18 @@ def _made(facts: Facts) -> list[str]:
         "",
         "What each step did, with the change in brackets:",
         "",
-        *table((*STEPS, "said"), [[plain(cell) for cell in row] for row in rows]),
+        *table(RECORD, [[plain(cell) for cell in row] for row in record_cells(facts.evaluation.steps)]),
         "",
         "`recipe.json` holds all that is needed to make it again: the decisions, the study's configuration and the "
         "versions of the libraries.",
     ]
 
 
-def _notes(step: StepRecord) -> str:
-    return "; ".join([*([f"undone: {step.undone}"] if step.undone else []), *step.notes])
-
-
 def _device(measurement: Measurement | None) -> list[str]:
     if measurement is None:
         return ["Nowhere yet: `nas-edge measure model.onnx` does it."]
-    facts = {k: v for k, v in measurement.fingerprint.items() if k not in HIDDEN and v not in (None, "", [])}
-    shown = [f"- {plain(NAMES.get(k, k))}: {plain(_joined(v))}" for k, v in facts.items()]
+    shown = [f"- {plain(name)}: {plain(value)}" for name, value in of_device(measurement.fingerprint).items()]
     return [f"- target: {plain(measurement.target)}", f"- samples: {measurement.samples}, of one image each", *shown]
-
-
-def _joined(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _limits(facts: Facts) -> list[str]:

@@ -11,6 +11,7 @@ from nas_edge.report.front import FrontRow
 # The titles, as `markdown_text.table` has them.
 FRONT = ("trial", ">validation", ">test", ">measured", ">predicted", ">size", "techniques")
 STEPS = ("step", *(f">{title}" for _, title, *_ in words.FIGURES))
+RECORD = (*STEPS, "said")
 
 
 def front_cells(row: FrontRow) -> tuple[str, ...]:
@@ -36,6 +37,12 @@ def step_names(steps: Sequence[StepRecord]) -> list[str]:
 def step_cells(steps: Sequence[StepRecord]) -> list[tuple[str, ...]]:
     """A row a step, under the titles `STEPS`: each figure after it, and in brackets what it changed."""
     return [(name, *_figures(step)) for name, step in zip(step_names(steps), steps, strict=True)]
+
+
+def record_cells(steps: Sequence[StepRecord]) -> list[tuple[str, ...]]:
+    """The same under the titles `RECORD`: with what each step said, and why it was undone."""
+    said = ("; ".join([*([f"undone: {step.undone}"] if step.undone else []), *step.notes]) for step in steps)
+    return [(*cells, text) for cells, text in zip(step_cells(steps), said, strict=True)]
 
 
 def _figures(step: StepRecord) -> list[str]:

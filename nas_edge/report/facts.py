@@ -7,7 +7,6 @@ from typing import Any
 
 from nas_edge import __version__
 from nas_edge.latency.profile import Profile
-from nas_edge.report.front import target_key
 from nas_edge.report.layers import profiles
 from nas_edge.store.study import StoredStudy
 
@@ -43,10 +42,14 @@ def facts(stored: StoredStudy) -> dict[str, Facts]:
 
 def _device(stored: StoredStudy, profile: Profile | None) -> Facts:
     target = stored.study.user_attrs.get("target") or {}
-    measured = next(iter(stored.tables.measurements(target_key(stored)).values()), None)
+    measured = next(iter(stored.tables.measurements(stored.target_key).values()), None)
     known = measured.fingerprint if measured else profile.fingerprint if profile else {}
-    shown = {NAMES.get(k, k): _text(v) for k, v in known.items() if k not in HIDDEN and v not in (None, "", [])}
-    return {"target": str(target.get("name", "not known")), **shown, "images at a time": "1"}
+    return {"target": str(target.get("name", "not known")), **of_device(known), "images at a time": "1"}
+
+
+def of_device(fingerprint: Mapping[str, Any]) -> Facts:
+    """What an agent said of its device, in words, without what is of one moment."""
+    return {NAMES.get(k, k): _text(v) for k, v in fingerprint.items() if k not in HIDDEN and v not in (None, "", [])}
 
 
 def _calibration(profile: Profile | None) -> Facts:

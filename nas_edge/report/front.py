@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 
 from nas_edge.records import Measurement, Prediction
 from nas_edge.store.study import StoredStudy
+from nas_edge.store.tables import trained_longer
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class FrontRow:
 def front_rows(stored: StoredStudy) -> list[FrontRow]:
     """The members of the front, the most accurate first."""
     finals, present = stored.tables.finals(stored.config.name), _present_predictions(stored)
-    measured = stored.tables.measurements(target_key(stored))
+    measured = stored.tables.measurements(stored.target_key)
     return [_row(stored, trial, finals.get(trial.number), present, measured) for trial in stored.front()]
 
 
@@ -75,7 +76,7 @@ def _row(
         unstable_because=measurement.unstable_because if measurement else None,
         size_bytes=final["size_bytes"] if final else trial.user_attrs["size_bytes"],
         techniques=(final or {}).get("techniques") or trial.user_attrs.get("techniques", ""),
-        trained_longer=bool(final and final["final"]),
+        trained_longer=trained_longer(final),
         within_budget=limit is None or latency_ms <= limit,
         model=str(model) if final and model.is_file() else None,
     )
@@ -84,7 +85,7 @@ def _row(
 def _present_predictions(stored: StoredStudy) -> dict[str, Prediction]:
     """What the profile in use says, by file; nothing before an audit noted which one that is."""
     audits = stored.tables.audits(stored.config.name)
-    return stored.tables.predictions(target_key(stored), audits[-1].profile) if audits else {}
+    return stored.tables.predictions(stored.target_key, audits[-1].profile) if audits else {}
 
 
 def _changed(searched_ms: float | None, present: Prediction | None) -> float | None:
@@ -94,21 +95,17 @@ def _changed(searched_ms: float | None, present: Prediction | None) -> float | N
     return present.ms
 
 
-def target_key(stored: StoredStudy) -> str:
-    return str(stored.study.user_attrs["target"]["fingerprint"])
-
-
 def measurement_of(stored: StoredStudy, final: Mapping[str, Any] | None) -> Measurement | None:
     """The measurement of a final file on the study's own target."""
     if final is None:
         return None
-    return stored.tables.measurement(final["onnx_sha256"], target_key(stored))
+    return stored.tables.measurement(final["onnx_sha256"], stored.target_key)
 
 
 def trial_rows(stored: StoredStudy) -> list[dict[str, Any]]:
     """Every trial, for `show STUDY`: `latency_ms` as the search used it, and beside it what is known of it now."""
     present = _present_predictions(stored)
-    measured = stored.tables.measurements(target_key(stored))
+    measured = stored.tables.measurements(stored.target_key)
     return [_trial_row(trial, present, measured) for trial in stored.trials()]
 
 

@@ -15,7 +15,7 @@ from nas_edge.engine.recipes import copy_model
 from nas_edge.errors import ModelError, StorageError, UserError
 from nas_edge.latency.profile import BASE, Profile
 from nas_edge.records import Kernel, Prediction
-from nas_edge.report.front import FrontRow, target_key
+from nas_edge.report.front import FrontRow
 from nas_edge.store.study import StoredStudy
 
 LEAST_MS = 1e-6
@@ -81,7 +81,7 @@ def layers(stored: StoredStudy, row: FrontRow) -> Layers:
 def profiles(stored: StoredStudy) -> list[Profile]:
     """The profiles of the study's target that its database holds, the newest first; those that are damaged left out."""
     found = []
-    for value in stored.tables.calibrations(target_key(stored)):
+    for value in stored.tables.calibrations(stored.target_key):
         try:
             found.append(Profile.from_json(value))
         except UserError:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nas_edge.records import StepRecord
 from nas_edge.report import words
-from nas_edge.report.cells import FRONT, STEPS, front_cells, step_cells
+from nas_edge.report.cells import FRONT, RECORD, front_cells, record_cells
 from nas_edge.report.charts import decisions, predicted_pairs
 from nas_edge.report.markdown_text import plain, table
 from nas_edge.report.whole import StudyReport
@@ -97,9 +97,4 @@ def _layers(report: StudyReport) -> list[str]:
 def _steps(steps: Sequence[StepRecord], missing: str | None) -> list[str]:
     if missing:
         return [f"Its steps are not known: {plain(missing)}."]
-    rows = [(*cells, _said(step)) for cells, step in zip(step_cells(steps), steps, strict=True)]
-    return _table((*STEPS, "said"), rows)
-
-
-def _said(step: StepRecord) -> str:
-    return "; ".join([*([f"undone: {step.undone}"] if step.undone else []), *step.notes])
+    return _table(RECORD, record_cells(steps))

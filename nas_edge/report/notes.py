@@ -21,6 +21,7 @@ from nas_edge.report.front import front_rows
 from nas_edge.report.markdown_text import plain, table
 from nas_edge.report.summary import counts
 from nas_edge.store.study import REPEAT_OF, StoredStudy
+from nas_edge.store.tables import trained_longer
 
 # What of the facts stands among the attributes of the study, where there is little room.
 SHORT = (
@@ -74,7 +75,7 @@ def evaluated_note(
         "### Take it with you",
         f"`nas-edge export {study} {number} -o DIR` writes the model, its recipe and a card that says what it is."
         " The files below are as they came out of the search"
-        + (", and `final-` ones were trained for longer after it." if final and final["final"] else "."),
+        + (", and `final-` ones were trained for longer after it." if trained_longer(final) else "."),
     ]
     return "\n\n".join(block for block in blocks if block)
 
@@ -83,7 +84,7 @@ def _figures(
     evaluation: Evaluation, final: Mapping[str, Any] | None, measurement: Measurement | None
 ) -> list[tuple[str, str]]:
     found = words.interval(evaluation.latency_ms, evaluation.latency_low_ms, evaluation.latency_high_ms)
-    longer = ", after longer training" if final is not None and final["final"] else ""
+    longer = ", after longer training" if trained_longer(final) else ""
     rows = [(f"**accuracy**, validation images{longer}", words.percent(evaluation.accuracy, 2))]
     if final is not None:
         rows.append((f"**accuracy**, {final['test_images']:,} test images", words.percent(final["test_accuracy"], 2)))

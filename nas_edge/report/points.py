@@ -9,7 +9,7 @@ from typing import TypeVar
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.records import Measurement, Prediction
-from nas_edge.report.front import FrontRow, target_key
+from nas_edge.report.front import FrontRow
 from nas_edge.samplers.history import PARTIAL
 from nas_edge.store.study import REPEAT_OF, StoredStudy
 
@@ -47,11 +47,11 @@ class Points:
 
 def points(stored: StoredStudy, front: Sequence[FrontRow]) -> Points:
     """The front as it is reported, and behind it what was evaluated, was over the limit, or was stopped."""
-    key = target_key(stored)
+    key = stored.target_key
     predicted, measured = stored.tables.predictions(key), stored.tables.measurements(key)
     finals = stored.tables.finals(stored.config.name)
     trials = {t.number: t for t in stored.trials()}
-    members = [_member(row, trials[row.number], finals.get(row.number), predicted, measured) for row in front]
+    members = [_member(row, trials[row.number], finals.get(row.number), predicted) for row in front]
     numbers = {row.number for row in front}
     others = [
         c for t in trials.values() if t.number not in numbers and (c := _candidate(stored, t, predicted, measured))
@@ -74,19 +74,21 @@ def _member(
     trial: FrozenTrial,
     final: Mapping[str, object] | None,
     predicted: Mapping[str, Prediction],
-    measured: Mapping[str, Measurement],
 ) -> Candidate:
-    onnx_sha256 = str(final["onnx_sha256"] if final else trial.user_attrs["onnx_sha256"])
-    measurement = measured.get(onnx_sha256) if final else None
-    known = measurement or predicted.get(onnx_sha256)
+    said = predicted.get(str((final or trial.user_attrs)["onnx_sha256"]))
+    if row.measured_ms is not None:
+        low_ms, high_ms, source = row.measured_low_ms, row.measured_high_ms, "measured"
+    else:
+        low_ms, high_ms = (said.low_ms, said.high_ms) if said else (None, None)
+        source = trial.user_attrs["latency_source"]
     return Candidate(
         number=row.number,
         kind=FRONT,
         accuracy=row.accuracy,
         latency_ms=row.latency_ms,
-        low_ms=known.low_ms if known else None,
-        high_ms=known.high_ms if known else None,
-        source="measured" if measurement else trial.user_attrs["latency_source"],
+        low_ms=low_ms,
+        high_ms=high_ms,
+        source=source,
         size_bytes=row.size_bytes,
         techniques=row.techniques,
     )

@@ -18,6 +18,7 @@ from nas_edge.records import Evaluation
 from nas_edge.report.front import FrontRow, front_rows, trial_rows
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.study import StoredStudy
+from nas_edge.store.tables import trained_longer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +108,7 @@ class Study:
             )
         trial = self.stored.evaluated_in(trial)
         final = self.stored.tables.finals(self.name).get(trial.number)
-        return read_recipe(self.stored, trial, final=bool(final and final["final"]))
+        return read_recipe(self.stored, trial, final=trained_longer(final))
 
     def export(
         self, number: int | None, folder: str | Path, *, ort: bool = False, progress: Progress | None = None

@@ -18,12 +18,12 @@ from nas_edge.records import Evaluation
 from nas_edge.report import words
 from nas_edge.report.charts import waterfall
 from nas_edge.report.drawing import LIGHT
-from nas_edge.report.front import target_key
 from nas_edge.report.markdown_text import plain
 from nas_edge.report.notes import NO_OTHER, evaluated_note, linked, measured, study_facts, study_note, trial_note
 from nas_edge.report.pictures import png
 from nas_edge.samplers.history import UNDONE
-from nas_edge.store.study import GOAL, StoredStudy, is_evaluated
+from nas_edge.store.study import GOAL, StoredStudy, is_evaluated, limits_of
+from nas_edge.store.tables import trained_longer
 
 Answer = dict[str, Any]
 
@@ -110,7 +110,7 @@ class StudyPages:
         self._trials = {t.number: t for t in stored.trials()}
         self._front = {t.number: t for t in stored.front()}
         self._finals = stored.tables.finals(stored.config.name)
-        self._measured = stored.tables.measurements(target_key(stored))
+        self._measured = stored.tables.measurements(stored.target_key)
         self._facts, self._note = study_facts(stored), study_note(stored, self._link)
         self._names = list(dict.fromkeys(name for t in self._trials.values() for name in self._attributes(t)))
         took = time.monotonic() - began
@@ -124,8 +124,7 @@ class StudyPages:
     # --- its trials
 
     def _complete_trial(self, shown: Answer, trial: FrozenTrial) -> None:
-        limits = {name: value for name, value in trial.constraints.items() if not name.startswith(GOAL)}
-        shown["constraints"] = list(limits.values())
+        shown["constraints"] = list(limits_of(trial).values())
         shown["user_attrs"] = _listed(self._attributes(trial))
         if "values" in shown:
             shown["values"] = [_short(value) for value in shown["values"]]
@@ -174,13 +173,13 @@ class StudyPages:
     def _evaluation(self, trial: FrozenTrial) -> Evaluation:
         """What was found of a candidate, at last. Raises `StorageError`."""
         final = self._finals.get(trial.number)
-        return read_recipe(self._stored, trial, final=bool(final and final["final"]))[1]
+        return read_recipe(self._stored, trial, final=trained_longer(final))[1]
 
     def _place(self, trial: FrozenTrial) -> str:
         """How a trial stands to the others."""
         if trial.number in self._front:
             return f"**One of the best trade-offs** (on the Pareto front): {NO_OTHER}."
-        broken = [name for name, excess in trial.constraints.items() if excess > 0 and not name.startswith(GOAL)]
+        broken = [name for name, excess in limits_of(trial).items() if excess > 0]
         if broken:
             return f"**Breaks a limit** of the study: {plain(', '.join(broken))}."
         losses = self._stored.losses(trial.values)

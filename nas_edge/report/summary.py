@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,14 +10,14 @@ from optuna.trial import TrialState
 
 from nas_edge.report.audit import latency_audit
 from nas_edge.report.baseline import baseline_of
-from nas_edge.report.front import front_rows
+from nas_edge.report.front import FrontRow, front_rows
 from nas_edge.report.selection import State
 from nas_edge.store.database import shown
 from nas_edge.store.study import StoredStudy
 
 
-def summary(stored: StoredStudy) -> dict[str, Any]:
-    """What `search --json` and `show --json` print."""
+def summary(stored: StoredStudy, front: Sequence[FrontRow] | None = None) -> dict[str, Any]:
+    """What `search --json` and `show --json` print; `front` is what of the front is shown, by default all of it."""
     baseline = baseline_of(stored)
     return {
         "study": stored.config.name,
@@ -28,7 +29,7 @@ def summary(stored: StoredStudy) -> dict[str, Any]:
         "teacher_accuracy": stored.study.user_attrs.get("teacher_accuracy"),
         "latency_audit": latency_audit(stored),
         "random_search": None if baseline is None else asdict(baseline),
-        "front": [asdict(row) for row in front_rows(stored)],
+        "front": [asdict(row) for row in (front_rows(stored) if front is None else front)],
     }
 
 

@@ -135,6 +135,11 @@ class StoredStudy:
     def folder(self) -> Path:
         return self.config.folder
 
+    @property
+    def target_key(self) -> str:
+        """What the tables know the study's target by."""
+        return str(self.study.user_attrs["target"]["fingerprint"])
+
     def check_artifacts(self) -> None:
         """Raise `StorageError` where its artifacts are not those of the study, but another folder or bucket."""
         mark = self.study.user_attrs.get(MARK)
@@ -223,8 +228,7 @@ class StoredStudy:
 
     def is_able(self, trial: FrozenTrial) -> bool:
         """Whether a trial was evaluated and meets the limits; the goals of a compression are none."""
-        limits = (value for name, value in trial.constraints.items() if not name.startswith(GOAL))
-        return is_evaluated(trial) and all(value <= 0 for value in limits)
+        return is_evaluated(trial) and all(value <= 0 for value in limits_of(trial).values())
 
     @cached_property
     def _points(self) -> dict[int, tuple[float, ...] | None]:
@@ -342,6 +346,11 @@ class StoredStudy:
 def is_evaluated(trial: FrozenTrial) -> bool:
     """Whether a trial's candidate was evaluated in it: it is finished, and no repeat."""
     return trial.state is TrialState.COMPLETE and REPEAT_OF not in trial.user_attrs
+
+
+def limits_of(trial: FrozenTrial) -> dict[str, float]:
+    """By how much a trial exceeds each limit of its study, 0 or less where it meets it; goals are none."""
+    return {name: value for name, value in trial.constraints.items() if not name.startswith(GOAL)}
 
 
 def begun(trials: Sequence[FrozenTrial]) -> int:

@@ -70,6 +70,11 @@ turn_table = sa.Table(
 )
 
 
+def trained_longer(final: Mapping[str, Any] | None) -> bool:
+    """Whether the file that ships is of the longer training at the end, by its row of the finals, if it has one."""
+    return bool(final and final["final"])
+
+
 class Tables:
     """What the rows of our tables mean."""
 
