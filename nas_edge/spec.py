@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 ENABLED = "enabled"  # ends the name of the decision whether a technique is on
+JOINED, NONE = " + ", "none"
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -62,4 +63,14 @@ class CandidateSpec:
     @property
     def summary(self) -> str:
         """The techniques in words, for a table: `prune + quantize`, or `none`."""
-        return " + ".join(s.technique for s in self.steps) or "none"
+        return in_words(s.technique for s in self.steps)
+
+
+def in_words(techniques: Iterable[str]) -> str:
+    """As they are stored and shown: `prune + quantize`, or `none`."""
+    return JOINED.join(techniques) or NONE
+
+
+def from_words(text: str) -> list[str]:
+    """The names that `in_words` joined."""
+    return [] if text == NONE else text.split(JOINED)

@@ -31,7 +31,7 @@ from nas_edge.evaluate import evaluate
 from nas_edge.records import Evaluation
 from nas_edge.samplers.history import PARTIAL, UNDONE
 from nas_edge.samplers.registered import make_sampler
-from nas_edge.spec import CandidateSpec
+from nas_edge.spec import CandidateSpec, in_words
 from nas_edge.store.database import make_folder
 from nas_edge.store.failures import is_failure
 from nas_edge.store.study import REPEAT_OF, StoredStudy, begun, is_evaluated
@@ -252,7 +252,7 @@ def report(stored: StoredStudy, trials: Sequence[FrozenTrial], progress: Progres
 
 def techniques_of(spec: CandidateSpec, evaluation: Evaluation) -> str:
     """The techniques that act, in words: those of the spec without what was undone."""
-    return spec.summary if evaluation.techniques is None else " + ".join(evaluation.techniques) or "none"
+    return spec.summary if evaluation.techniques is None else in_words(evaluation.techniques)
 
 
 def undone_of(spec: CandidateSpec, evaluation: Evaluation) -> set[str]:

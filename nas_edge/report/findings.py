@@ -17,6 +17,7 @@ from nas_edge.report.compression import Compression
 from nas_edge.report.front import FrontRow
 from nas_edge.report.technique_findings import LEAST_CHANGE, LEAST_TO_JUDGE, helped, hurt, undone
 from nas_edge.report.waterfall import TechniqueEffect, Waterfall
+from nas_edge.report.words import ms
 from nas_edge.store.study import REPEAT_OF, StoredStudy
 
 PLATEAU = 20  # candidates, and a tenth of all, without a new member of the front
@@ -90,13 +91,13 @@ def _goals(compression: Compression | None) -> str | None:
 
 def _best(front: Sequence[FrontRow]) -> str:
     best, fastest = front[0], min(front, key=lambda row: row.latency_ms)
-    said = f"The most accurate candidate is trial {best.number}: {_accuracy(best)} in {_ms(best.latency_ms)}"
+    said = f"The most accurate candidate is trial {best.number}: {_accuracy(best)} in {ms(best.latency_ms)}"
     if fastest.number == best.number:
         return f"{said}. Nothing faster was worth its loss of accuracy."
     times, points = best.latency_ms / fastest.latency_ms, 100 * (best.accuracy - fastest.accuracy)
     return (
         f"{said}. The fastest of the {len(front)} best trade-offs, trial {fastest.number}, takes "
-        f"{_ms(fastest.latency_ms)}: {times:.1f} times as fast, for {points:.1f} points of accuracy."
+        f"{ms(fastest.latency_ms)}: {times:.1f} times as fast, for {points:.1f} points of accuracy."
     )
 
 
@@ -104,7 +105,7 @@ def _over_limit(stored: StoredStudy, front: Sequence[FrontRow]) -> str | None:
     limit, over = stored.config.max_latency_ms, [row for row in front if not row.within_budget]
     if limit is None or not over:
         return None
-    named = ", ".join(f"{row.number} ({_ms(row.latency_ms)})" for row in over)
+    named = ", ".join(f"{row.number} ({ms(row.latency_ms)})" for row in over)
     return f"Over the limit of {limit:g} ms after all, by what is known now: trial {named}."
 
 
@@ -195,8 +196,8 @@ def _gap(front: Sequence[FrontRow]) -> str | None:
     if math.log(ratio) < GAP * width or ratio < LEAST_GAP:
         return None
     return (
-        f"The front has a gap: between trial {fast.number} ({fast.accuracy:.1%}, {_ms(fast.latency_ms)}) and trial "
-        f"{slow.number} ({slow.accuracy:.1%}, {_ms(slow.latency_ms)}) there is nothing, a factor of {ratio:.1f}."
+        f"The front has a gap: between trial {fast.number} ({fast.accuracy:.1%}, {ms(fast.latency_ms)}) and trial "
+        f"{slow.number} ({slow.accuracy:.1%}, {ms(slow.latency_ms)}) there is nothing, a factor of {ratio:.1f}."
     )
 
 
@@ -236,10 +237,6 @@ def _accuracy(row: FrontRow) -> str:
     if row.test_accuracy is None:
         return f"{row.accuracy:.1%} on validation"
     return f"{row.test_accuracy:.1%} on the test split"
-
-
-def _ms(value: float) -> str:
-    return f"{value:.3g} ms"
 
 
 def _candidates(count: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.config import StudyConfig
+from nas_edge.files import toml_value
 from nas_edge.records import Evaluation, Measurement
 from nas_edge.report import words
 from nas_edge.report.audit import error_line, latency_audit
@@ -193,9 +194,9 @@ def _settings(config: StudyConfig) -> list[str]:
     lines = []
     for name, value in sorted(values.items(), key=lambda item: isinstance(item[1], dict)):
         if isinstance(value, dict):
-            lines += ["", f"[{name}]", *(f"{_key(key)} = {json.dumps(one)}" for key, one in value.items())]
+            lines += ["", f"[{name}]", *(f"{_key(key)} = {toml_value(one)}" for key, one in value.items())]
         else:
-            lines.append(f"{name} = {json.dumps(value)}")
+            lines.append(f"{name} = {toml_value(value)}")
     return [line.replace("`", "'") for line in lines]  # a fence would end the block
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from nas_edge.conditions import Where
 from nas_edge.errors import UserError, unknown_name
+from nas_edge.spec import JOINED
 
 # What can be asked of a trial, and of a member of the front. Not the test split: who chooses by it has none left.
 FIGURES = ("number", "accuracy", "latency_ms", "measured_ms", "size_bytes")
@@ -90,6 +91,6 @@ class Selection:
     def _wants(self, row: Mapping[str, Any]) -> bool:
         if self.state is not None and row.get("state", State.FINISHED.optuna) != self.state.optuna:
             return False
-        if self.techniques and not {*self.techniques} <= {*(row["techniques"] or "").split(" + ")}:
+        if self.techniques and not {*self.techniques} <= {*(row["techniques"] or "").split(JOINED)}:
             return False
         return self.where is None or self.where.met(row)

@@ -12,6 +12,7 @@ from nas_edge.report.audit import latency_audit
 from nas_edge.report.baseline import baseline_of
 from nas_edge.report.front import FrontRow, front_rows
 from nas_edge.report.selection import State
+from nas_edge.spec import from_words
 from nas_edge.store.database import shown
 from nas_edge.store.study import StoredStudy
 
@@ -42,9 +43,8 @@ def counts(stored: StoredStudy) -> dict[str, int]:
     finished = stored.evaluated()
     on: dict[str, int] = {}
     for trial in finished:
-        for technique in trial.user_attrs["techniques"].split(" + "):
-            if technique != "none":
-                on[technique] = on.get(technique, 0) + 1
+        for technique in from_words(trial.user_attrs["techniques"]):
+            on[technique] = on.get(technique, 0) + 1
     states = {"finished": len(finished)}
     for state in (State.REJECTED, State.FAILED, State.RUNNING):
         states[state.value] = len(stored.trials(TrialState[state.optuna.upper()]))

@@ -15,6 +15,7 @@ from nas_edge.records import TRAINING, Evaluation, StepRecord
 from nas_edge.report.front import FrontRow
 from nas_edge.report.points import spread
 from nas_edge.samplers.history import UNDONE
+from nas_edge.spec import from_words
 from nas_edge.store.study import StoredStudy
 
 MOST_MEMBERS = 30  # of the front, whose steps are shown
@@ -77,14 +78,10 @@ def effects(stored: StoredStudy) -> list[TechniqueEffect]:
     undone: Counter[str] = Counter()
     for trial in trials:
         off = trial.user_attrs.get(UNDONE, [])
-        tried.update({*_acting(trial), *off})
+        tried.update({*from_words(trial.user_attrs["techniques"]), *off})
         undone.update(off)
     read = [e for t in spread(trials, MOST_RECIPES) if (e := _evaluation(stored, t)) is not None]
     return [_effect(name, tried[name], undone[name], read) for name in sorted(tried)]
-
-
-def _acting(trial: FrozenTrial) -> list[str]:
-    return [name for name in trial.user_attrs["techniques"].split(" + ") if name != "none"]
 
 
 def _evaluation(stored: StoredStudy, trial: FrozenTrial) -> Evaluation | None:
