@@ -43,7 +43,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from nas_edge.api import calibrate, compress, load_study, sampler, search
-    from nas_edge.data.vision import import_torchvision
+    from nas_edge.data.vision import import_torchvision, torchvision_network
     from nas_edge.engine.progress import Progress
     from nas_edge.report.compression import Compression
     from nas_edge.report.study import Study
@@ -58,6 +58,7 @@ _LATER = {  # they need torch: imported when first asked for
     "load_study": "nas_edge.api",
     "sampler": "nas_edge.api",
     "search": "nas_edge.api",
+    "torchvision_network": "nas_edge.data.vision",
 }
 
 
@@ -111,4 +112,5 @@ __all__ = [
     "load_study",
     "sampler",
     "search",
+    "torchvision_network",
 ]

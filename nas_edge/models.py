@@ -23,15 +23,13 @@ from torch import Tensor, nn
 
 from nas_edge.contracts import ImageData
 from nas_edge.data.preprocess import Preprocess
-from nas_edge.data.vision import import_torchvision
+from nas_edge.data.vision import torchvision_network
 from nas_edge.errors import UserError, unknown_name
 from nas_edge.train.weights import BadWeights, read_weights
 
 TORCHVISION, PYTHON = "torchvision", "python"
 FORMS = "torchvision:NAME, torchvision:NAME:WEIGHTS.pt or module:function"
 SMALLEST_SIDE = 32  # torchvision's networks leave no map of smaller images
-# Their classifiers of training alone would give more than the logits.
-WITHOUT_EXTRAS = {name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")}
 NAMES_SHOWN = 3
 _live: ContextVar[Mapping[str, nn.Module]] = ContextVar("live", default=MappingProxyType({}))
 
@@ -103,38 +101,6 @@ def bare_model(reference: ModelReference, data: ImageData, *, seed: int = 0) -> 
         except UserError as error:
             raise UserError(f"{reference.field}={reference.text!r}: {error}") from None
     return nn.Sequential(Preprocess(data.mean, data.std, data.resolution, side), network).eval()
-
-
-def torchvision_network(name: str, *, in_channels: int, num_classes: int) -> nn.Module:
-    """One of torchvision's classifiers with random weights, its first convolution made for `in_channels`.
-
-    Raises `UserError` for a name that torchvision does not have.
-    """
-    models = import_torchvision().models
-    names = models.list_models(module=models)
-    if name not in names:
-        raise unknown_name("network of torchvision", name, names)
-    model: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **WITHOUT_EXTRAS.get(name, {}))
-    _adapt_input(model, in_channels)
-    return model
-
-
-def _adapt_input(model: nn.Module, in_channels: int) -> None:
-    """Replace the first convolution where it takes another number of channels."""
-    name, conv = next((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
-    if conv.in_channels == in_channels:
-        return
-    new = nn.Conv2d(
-        in_channels,
-        conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        conv.stride,  # type: ignore[arg-type]
-        conv.padding,  # type: ignore[arg-type]
-        bias=conv.bias is not None,
-    )
-    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, new)
 
 
 # --- objects of Python

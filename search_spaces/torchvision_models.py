@@ -45,33 +45,12 @@ class TorchvisionSpace(SearchSpace):
                 f"resolution is {resolution} pixels; {params['model']} needs at least {SMALLEST}, "
                 "the mobilenet space works from 8"
             )
-        from nas_edge import import_torchvision
+        from nas_edge import torchvision_network
 
-        model: nn.Module = import_torchvision().models.get_model(params["model"], weights=None, num_classes=num_classes)
-        return adapt_input(model, in_channels)
+        return torchvision_network(params["model"], in_channels=in_channels, num_classes=num_classes)
 
     def largest(self) -> dict[str, Any]:
         return {"model": "resnet18"}
-
-
-def adapt_input(model: nn.Module, in_channels: int) -> nn.Module:
-    """The model itself, with its first convolution replaced where it takes another number of channels."""
-    from torch import nn
-
-    name, conv = next((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
-    if conv.in_channels != in_channels:
-        new = nn.Conv2d(
-            in_channels,
-            conv.out_channels,
-            conv.kernel_size,  # type: ignore[arg-type]
-            conv.stride,  # type: ignore[arg-type]
-            conv.padding,  # type: ignore[arg-type]
-            bias=conv.bias is not None,
-        )
-        nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, new)
-    return model
 
 
 @hookimpl

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from nas_edge.plugins import Registry, load_plugins
 from nas_edge.store.database import close_storages
 
+from .mariadb import mariadb_server
 from .postgresql import PostgreSQL, postgresql_server
 from .studies import install_tiny
 
@@ -43,6 +45,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
 def postgresql(server: PostgreSQL) -> Iterator[PostgreSQL]:
     """The same, with the connections of a test closed after it."""
     yield server
+    close_storages()
+
+
+@pytest.fixture(scope="session")
+def mariadb_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A MariaDB server for this test run."""
+    with mariadb_server(tmp_path_factory.mktemp("mariadb")) as url:
+        yield url
+
+
+@pytest.fixture
+def mariadb(mariadb_url: str) -> Iterator[str]:
+    """The URL of an empty database there."""
+    engine = sa.create_engine(mariadb_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text("DROP DATABASE IF EXISTS studies"))
+        connection.execute(sa.text("CREATE DATABASE studies"))
+    engine.dispose()
+    yield sa.make_url(mariadb_url).set(database="studies").render_as_string(hide_password=False)
     close_storages()
 
 

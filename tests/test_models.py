@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nas_edge import Augmentation, ImageData, Split, UserError
 from nas_edge.data.preprocess import Preprocess
-from nas_edge.models import ModelReference, live_models, live_name, load_model, torchvision_network
+from nas_edge.models import ModelReference, live_models, live_name, load_model
 
 FUNCTIONS = """
 import sys
@@ -117,11 +117,6 @@ def test_small_images_are_enlarged() -> None:
     assert model(images(given)).shape == (8, 5)
     preprocess = model.get_submodule("0")
     assert isinstance(preprocess, Preprocess) and preprocess(images(given)).shape[2:] == (32, 32)
-
-
-def test_networks_with_further_classifiers_give_logits_alone() -> None:
-    model = torchvision_network("googlenet", in_channels=1, num_classes=4)
-    assert model.train()(torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))).shape == (2, 4)
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["with preprocessing", "network alone"])

@@ -1,4 +1,4 @@
-"""torchvision's import, each time in a fresh process: the declarations last as long as a process."""
+"""torchvision's import, each time in a fresh process as the declarations last as long as one, and its networks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+
+import torch
+
+from nas_edge import torchvision_network
 
 
 def run(code: str, *, path: Path | None = None) -> str:
@@ -72,3 +76,8 @@ def test_another_fault_is_not_hidden(tmp_path: Path) -> None:
         path=tmp_path,
     )
     assert out.strip() == "some other fault 0"
+
+
+def test_networks_with_further_classifiers_give_logits_alone() -> None:
+    model = torchvision_network("googlenet", in_channels=1, num_classes=4)
+    assert model.train()(torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))).shape == (2, 4)

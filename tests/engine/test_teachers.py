@@ -176,7 +176,7 @@ def test_students_among_themselves_need_no_teacher(monkeypatch: pytest.MonkeyPat
 def test_a_teacher_that_cannot_teach_is_refused_before_the_study_is_made(
     teacher: str, message: str, tiny: Registry, folder: Path
 ) -> None:
-    from nas_edge.models import torchvision_network
+    from nas_edge import torchvision_network
 
     network = torchvision_network("shufflenet_v2_x0_5", in_channels=1, num_classes=7)
     torch.save(network.state_dict(), folder / "w.pt")

@@ -18,7 +18,7 @@ from nas_edge.store.turns import turn
 from ..proxies import storage_proxy
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "proxy"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "proxy"])
 def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rows]:
     url = f"sqlite:///{tmp_path}/study.db"
     if request.param == "proxy":
@@ -26,9 +26,11 @@ def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rows]:
             yield open_storage(address, create=False).rows
             close_storages()
         return
-    storage = open_database(
-        request.getfixturevalue("postgresql").database() if request.param == "postgresql" else url, create=True
-    )
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgresql").database()
+    elif request.param == "mariadb":
+        url = request.getfixturevalue("mariadb")
+    storage = open_database(url, create=True)
     yield storage.rows
     disconnect(storage)
 

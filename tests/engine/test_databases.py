@@ -1,4 +1,4 @@
-"""A study on a real PostgreSQL server."""
+"""A study on real servers of databases."""
 
 from __future__ import annotations
 
@@ -22,9 +22,18 @@ from nas_edge.store.study import StoredStudy
 from ..postgresql import PostgreSQL
 from ..studies import NAS_EDGE, assert_whole, environment, found, opened, search, study_file, tiny_config, tiny_values
 
+# Seconds ago, by the clock of each.
+AGO = {"postgresql": "make_interval(secs => :ago)", "mysql": "INTERVAL :ago SECOND"}
 
-def test_a_search_finds_there_what_it_finds_on_sqlite(tiny: Registry, tmp_path: Path, postgresql: PostgreSQL) -> None:
-    url = postgresql.database()
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def url(request: pytest.FixtureRequest) -> str:
+    """Of an empty database."""
+    server = request.getfixturevalue(request.param)
+    return server.database() if isinstance(server, PostgreSQL) else str(server)
+
+
+def test_a_search_finds_there_what_it_finds_on_sqlite(tiny: Registry, tmp_path: Path, url: str) -> None:
     config = tiny_config(tmp_path / "run", techniques=["quantize"], trials=3, storage=url)
     stored = search(config, tiny)
     assert_whole(stored, 3, tmp_path)
@@ -97,17 +106,16 @@ def test_a_worker_without_the_studys_folder_is_told(
     assert f"{tmp_path}/other/artifacts is not where study 'tiny' keeps its models; give --out" in said
 
 
-def test_a_silent_machine_is_known_by_the_databases_clock(
-    tiny: Registry, tmp_path: Path, postgresql: PostgreSQL
-) -> None:
-    _, stored = opened(tiny_config(tmp_path, storage=postgresql.database()), tiny)
+def test_a_silent_machine_is_known_by_the_databases_clock(tiny: Registry, tmp_path: Path, url: str) -> None:
+    _, stored = opened(tiny_config(tmp_path, storage=url), tiny)
     trials = [stored.study.ask() for _ in range(2)]
     for trial, ago in zip(trials, (GRACE_S - 30, GRACE_S + 5), strict=True):
         trial.suggest_int("tiny.width", 4, 19)
         trial.set_user_attr("key", str(trial.number))
         trial.set_user_attr("worker", {**worker_mark(), "host": "elsewhere"})
         stored.storage.record_heartbeat(trial._trial_id)
-        change = "UPDATE trial_heartbeats SET heartbeat = now() - make_interval(secs => :ago) WHERE trial_id = :id"
+        ago_there = AGO[stored.storage.engine.dialect.name]
+        change = f"UPDATE trial_heartbeats SET heartbeat = now() - {ago_there} WHERE trial_id = :id"
         with stored.storage.engine.begin() as connection:
             connection.execute(sa.text(change), {"ago": ago, "id": trial._trial_id})
     assert stored.requeue_dead(stored.trials()) == 1
