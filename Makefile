@@ -12,7 +12,7 @@ help:
 	@echo "make test     run the tests"
 	@echo "make lint     check style and types"
 	@echo "make docs     build the documentation in site/; warnings are errors"
-	@echo "make bench    run the benchmarks; each prints one JSON object"
+	@echo "make bench    list the benchmarks; NAME=overhead runs one, which prints one JSON object"
 	@echo "make clean    remove .venv and all that was built; runs/ stays"
 
 search: $(READY)
@@ -31,7 +31,12 @@ docs: $(READY)
 	@echo "read it with: $(BIN)/python -m http.server -d site"
 
 bench: $(READY)
-	@set -e; for file in $(wildcard benchmarks/*.py); do $(BIN)/python $$file; done
+ifdef NAME
+	@$(BIN)/python benchmarks/$(NAME).py $(ARGS)
+else
+	@for file in benchmarks/*.py; do printf '%-18s %s\n' "$$(basename $$file .py)" "$$(head -1 $$file | cut -c4-)"; done
+	@echo "run one with: make bench NAME=overhead; ARGS=--help tells its options"
+endif
 
 clean:
 	@rm -rf .venv .mypy_path .mypy_cache .ruff_cache .pytest_cache build dist site *.egg-info
