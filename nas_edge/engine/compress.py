@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 from nas_edge.config import StudyConfig, make_config
 from nas_edge.engine.audit import measure_searched
 from nas_edge.engine.given import GivenModel
+from nas_edge.engine.paired import gain
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.recipes import MODEL_FILE, copy_model, read_recipe
 from nas_edge.engine.session import Session
@@ -81,17 +81,12 @@ def goals_met(session: Session, stored: StoredStudy, progress: Progress) -> bool
 
 
 def _spare_points(session: Session, stored: StoredStudy, standings: Standings, winner: Standing) -> float | None:
-    """By how many points the drop and its standard error stay within the goal; None where there is none.
-
-    The error is that of the mean of paired differences: both models are judged on the same validation images, and most
-    images they get right or wrong alike.
-    """
+    """By how many points the drop and its standard error stay within the goal; None where there is none."""
     most = standings.goals.max_drop
     if most is None:
         return None
-    given, found = (_hits(session, stored, standing).astype(float) for standing in (standings.given, winner))
-    lost = given - found
-    return most - 100 * float(lost.mean() + lost.std() / math.sqrt(len(lost)))
+    gained, error = gain(*(_hits(session, stored, standing) for standing in (standings.given, winner)))
+    return most + 100 * (gained - error)
 
 
 def _hits(session: Session, stored: StoredStudy, standing: Standing) -> npt.NDArray[np.bool_]:

@@ -9,17 +9,18 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from nas_edge.contracts import Context
+from nas_edge.contracts import Context, Split
 from nas_edge.engine.audit import TrialModel, conclude, draw_sample, last_audited, measure_missing
 from nas_edge.engine.limits import limits
 from nas_edge.engine.loop import recipe_text, techniques_of, undone_of
+from nas_edge.engine.paired import gain
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.recipes import MODEL_FILE, RECIPE_FILE, copy_model, final_name, read_recipe
 from nas_edge.engine.session import Session
 from nas_edge.engine.supervised import in_hand, lost_of
 from nas_edge.errors import UserError
 from nas_edge.evaluate import evaluate
-from nas_edge.export import accuracy, sha256_of
+from nas_edge.export import accuracy, hits, sha256_of
 from nas_edge.records import Evaluation
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.study import StoredStudy
@@ -97,7 +98,11 @@ def publish(
 def _finalise(
     session: Session, stored: StoredStudy, trial: FrozenTrial, context: Context, progress: Progress, *, retrain: bool
 ) -> dict[str, Any]:
-    """The record of one member, but for whether it was due: trained for longer where asked and better, then tested."""
+    """The record of one member, but for whether it was due: trained for longer where asked and no worse, then tested.
+
+    Which of the two is better is not decided by their accuracy alone: the shorter training was chosen for its own, by
+    luck too, so it is kept where the longer one is worse by more than its standard error.
+    """
     spec, kept = read_recipe(stored, trial, final=False)
     path, final = context.work_dir / "searched.onnx", False
     copy_model(stored, trial, path, final=False)
@@ -115,8 +120,8 @@ def _finalise(
         if (
             candidate is not None
             and candidate.onnx_path is not None
-            and evaluation.accuracy > kept.accuracy
             and (limit is None or evaluation.latency_ms <= limit)
+            and not _is_worse(candidate.onnx_path, path, session.data.validation)
         ):
             path, kept, final = candidate.onnx_path, evaluation, True
             _store_final(stored, trial, spec, evaluation, path)
@@ -134,6 +139,11 @@ def _finalise(
         "techniques": techniques_of(spec, kept),
         "onnx_sha256": kept.onnx_sha256,
     }
+
+
+def _is_worse(longer: Path, shorter: Path, validation: Split) -> bool:
+    gained, error = gain(hits(shorter, validation), hits(longer, validation))
+    return gained < -error
 
 
 def _store_final(
