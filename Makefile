@@ -19,7 +19,7 @@ search: $(READY)
 	@$(BIN)/nas-edge search $(ARGS)
 
 test: $(READY)
-	@GOMP_SPINCOUNT=10000 $(BIN)/python -m pytest -q $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 lint: $(READY) .mypy_path
 	@$(BIN)/ruff check --quiet .

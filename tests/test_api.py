@@ -28,6 +28,7 @@ from .studies import TRAIN, assert_whole, keep_profile, tiny_config, tiny_values
 BOWL = 40
 
 
+@pytest.mark.alone
 def test_a_search_from_python_on_this_machine(tiny: Registry, tmp_path: Path) -> None:
     """With the real target: predicted by its profile, and measured at the end."""
     values = {**tiny_values(tmp_path), "target": "local", "trials": 1}
@@ -52,6 +53,7 @@ def test_a_study_file_with_options_on_top(tiny: Registry, tmp_path: Path) -> Non
         nas_edge.search(trails=3)
 
 
+@pytest.mark.alone
 def test_a_calibration_from_python(tiny: Registry) -> None:
     """Of a target that offers no campaign: networks are made, and then measured."""
     heard: list[int] = []

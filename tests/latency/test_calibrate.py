@@ -91,6 +91,7 @@ class Profiled(Rounds):
         return [[k.name, "", 2.0 + 1e3 * kernel_ms(k), nothing, nothing] for k in kernels]
 
 
+@pytest.mark.alone
 def test_a_real_calibration_predicts_unseen_networks(tmp_path: Path) -> None:
     heard: list[tuple[int, float, float | None]] = []
 

@@ -44,6 +44,7 @@ def opened(browser: webdriver.Chrome, path: Path) -> None:
     WebDriverWait(browser, 20).until(lambda b: drawn(b) == CHARTS)
 
 
+@pytest.mark.alone
 def test_it_opens_quickly_draws_every_picture_and_asks_nothing(browser: webdriver.Chrome, report: Path) -> None:
     opened(browser, report)
     navigation = browser.execute_script("return performance.getEntriesByType('navigation')[0].toJSON()")

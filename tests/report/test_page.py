@@ -127,6 +127,7 @@ def test_an_empty_study_says_in_words_what_is_missing(tmp_path: Path) -> None:
         assert said in text
 
 
+@pytest.mark.alone
 def test_a_thousand_trials_are_one_page_of_the_size_that_is_promised(tmp_path: Path) -> None:
     stored = made_study(tmp_path, 1000, finals=True)
     start = time.perf_counter()

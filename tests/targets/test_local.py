@@ -66,6 +66,7 @@ def test_fingerprints() -> None:
     assert differences(first, first) == []
 
 
+@pytest.mark.alone
 def test_a_model_is_measured(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     target = LocalTarget()
@@ -79,6 +80,7 @@ def test_a_model_is_measured(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert fingerprint_key(result.fingerprint) == fingerprint_key(target.fingerprint())
 
 
+@pytest.mark.alone
 def test_twice_the_work_takes_longer(model: Path, tmp_path: Path) -> None:
     """Interleaved, so that even a busy machine tells them apart."""
     import onnx
@@ -118,6 +120,7 @@ def test_options_are_part_of_the_name() -> None:
     assert LocalTarget(threads=2).name == "local?threads=2"
 
 
+@pytest.mark.alone
 def test_two_threads_are_pinned_to_two_cores(model: Path) -> None:
     target = LocalTarget(threads=2, processes=1)
     assert len(target.fingerprint()["affinity"]) == 2
