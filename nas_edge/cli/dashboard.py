@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas_edge.cli.study import StorageOption, StudyArgument
+from nas_edge.cli.study import StorageOption, StudyArgument, located
 from nas_edge.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,9 +30,8 @@ def dashboard(
     from nas_edge.cli.output import console
     from nas_edge.report.dashboard import dashboard_app
     from nas_edge.report.study_pages import page_of
-    from nas_edge.store.locate import locate
 
-    stored = locate(study, storage)
+    stored = located(study, storage)
     stored.check_artifacts()
     with _server(dashboard_app(stored), port) as server:
         console.print(f"http://{HOST}:{server.server_port}{page_of(stored)}  (Ctrl-C ends it)", soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nas_edge.cli.inspect import JsonFlag
-from nas_edge.cli.study import StorageOption, StudyArgument
+from nas_edge.cli.study import StorageOption, StudyArgument, located
 from nas_edge.report.writing import Format, write_report
 
 
@@ -31,9 +31,8 @@ def report(
     from nas_edge.cli.output import emit
     from nas_edge.report.pictures import write_pictures
     from nas_edge.report.whole import StudyReport
-    from nas_edge.store.locate import locate
 
-    stored = locate(study, storage)
+    stored = located(study, storage)
     form = form or Format.of(out)
     found = StudyReport.of(stored)
     written = []

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 
 from nas_edge.errors import ExportError
-from nas_edge.export.runtime import QUANTIZED_TOLERANCE, TOLERANCE, logits, session
+from nas_edge.export.runtime import QUANTIZED_TOLERANCE, TOLERANCE, logits, relative_difference, session
 
 ORT_FILE, OPERATORS_FILE = "model.ort", "model.required_operators.config"
 ARM = ("aarch64", "arm")  # how the names of such architectures begin
@@ -69,7 +69,6 @@ def _check_same(model: Path, converted: Path, *, quantized: bool) -> None:
     first, second = session(model, threads=1), session(converted, threads=1)
     shape = first.get_inputs()[0].shape[1:]
     images = np.random.default_rng(0).random((IMAGES, *shape), np.float32)
-    expected, found = logits(first, images), logits(second, images)
-    difference = float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max()))
+    difference = relative_difference(logits(second, images), logits(first, images))
     if not difference <= (QUANTIZED_TOLERANCE if quantized else TOLERANCE):
         raise ExportError(f"the ORT format's logits differ by {difference:.2g} (relative) from the ONNX file's")

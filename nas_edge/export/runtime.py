@@ -73,8 +73,12 @@ def check_parity(
         tolerance = QUANTIZED_TOLERANCE if quantized else TOLERANCE
     with torch.inference_mode():
         expected = model(images).numpy()
-    found = logits(session(graph, threads=1), images.numpy())
-    difference = float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max()))
+    difference = relative_difference(logits(session(graph, threads=1), images.numpy()), expected)
     if not difference <= tolerance:
         raise ExportError(f"the exported model's logits differ by {difference:.2g} (relative) from the torch model's")
     return difference
+
+
+def relative_difference(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
+    """The largest one, relative to the size of what is expected where that is above 1."""
+    return float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max()))
