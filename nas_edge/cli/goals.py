@@ -9,11 +9,10 @@ from rich.text import Text
 
 from nas_edge.cli.output import facts, table
 from nas_edge.goals import DROP
+from nas_edge.report.words import amount, asked
 
 if TYPE_CHECKING:
     from nas_edge.report.compression import Compressed, Compression
-
-AT_LEAST = ("speedup", "size reduction")
 
 
 def compression_view(found: Compression) -> RenderableType:
@@ -36,12 +35,12 @@ def _headline(found: Compression) -> Text:
     if [goal.name for goal in missed] == [DROP] and found.validation_drop <= missed[0].wanted:
         return Text(
             f"Met on validation, by which trial {found.best.number} was chosen, but not on the test split: it lost "
-            f"{_amount(missed[0].missing, 'points')} more than allowed there, where chance makes "
+            f"{amount(missed[0].missing, 'points')} more than allowed there, where chance makes "
             f"{found.chance_points:.2f}. To have more to spare, run again with a smaller --max-drop.",
             "bold yellow",
         )
     if missed:
-        said = ", ".join(f"{goal.name} misses by {_amount(goal.missing, goal.unit)}" for goal in missed)
+        said = ", ".join(f"{goal.name} misses by {amount(goal.missing, goal.unit)}" for goal in missed)
         return Text(f"Not met: {said}. Trial {found.best.number} comes closest.", "bold yellow")
     if not found.met:
         return Text("The goals are met by predicted latencies, which could not be measured.", "bold yellow")
@@ -51,12 +50,10 @@ def _headline(found: Compression) -> Text:
 def goals_table(found: Compression) -> RenderableType:
     shown = table("goal", ">wanted", ">reached", "", title="Goals")
     for goal in found.goals:
-        verdict = "met" if goal.met else f"misses by {_amount(goal.missing, goal.unit)}"
+        verdict = "met" if goal.met else f"misses by {amount(goal.missing, goal.unit)}"
         if goal.name == DROP:
             verdict += f" on test (chance: {found.chance_points:.2f}); {found.validation_drop:.2f} on validation"
-        bound = "at least" if goal.name in AT_LEAST else "at most"
-        wanted, reached = (_amount(value, goal.unit) for value in (goal.wanted, goal.reached))
-        shown.add_row(goal.name, f"{bound} {wanted}", reached, verdict)
+        shown.add_row(goal.name, asked(goal.name, goal.wanted, goal.unit), amount(goal.reached, goal.unit), verdict)
     return shown
 
 
@@ -82,9 +79,3 @@ def _times(given: Compressed, best: Compressed) -> str:
 
 def _smaller(given: Compressed, best: Compressed) -> str:
     return f"{100 * (best.size_bytes / given.size_bytes - 1):+.1f} %"
-
-
-def _amount(value: float, unit: str) -> str:
-    """With the digits that a unit needs: `0.50 points`, `5 ms`."""
-    digits = {"points": f"{value:.2f}", "ms": f"{value:.4g}", "times": f"{value:.3g}", "%": f"{value:.1f}"}
-    return f"{digits[unit]} {unit}"

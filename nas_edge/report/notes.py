@@ -168,8 +168,8 @@ def _goals(stored: StoredStudy) -> str:
     rows = [
         (
             plain(goal.name),
-            f"{goal.wanted:g} {goal.unit}",
-            f"{goal.reached:.3g} {goal.unit}",
+            words.asked(goal.name, goal.wanted, goal.unit),
+            words.amount(goal.reached, goal.unit),
             "yes" if goal.met else "no",
         )
         for goal in found.goals

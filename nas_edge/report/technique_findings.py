@@ -63,12 +63,16 @@ def helped(effects: Sequence[TechniqueEffect], figure: str, word: str) -> str | 
     helped = sorted(((e, c) for e, c in judged if c <= -LEAST_CHANGE), key=lambda pair: pair[1])
     if not helped:
         return None
-    said = [f"{e.name} by {-c:.0%}{_points(e.accuracy)} (median of {e.stood} candidates)" for e, c in helped]
+    said = [f"{e.name} by {-c:.0%} (median of {e.stood} candidates{_which(e.accuracy)})" for e, c in helped]
     return f"What made candidates {word}: " + "; ".join(said) + "."
 
 
-def _points(accuracy: float | None) -> str:
-    return "" if accuracy is None else f", {100 * accuracy:+.1f} points of accuracy"
+def _which(accuracy: float | None) -> str:
+    """What became of the candidates' accuracy: others may have stood beside the technique."""
+    points = round(100 * (accuracy or 0.0), 1)
+    if not points:
+        return ""
+    return f", which {'gained' if points > 0 else 'lost'} {abs(points):.1f} points of accuracy"
 
 
 def hurt(effects: Sequence[TechniqueEffect]) -> Iterator[str]:

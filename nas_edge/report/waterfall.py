@@ -41,10 +41,11 @@ class TechniqueEffect:
     """A technique over the whole study.
 
     It was on in `tried` candidates that were evaluated, and undone in `undone` of them. The rest is of the `read`
-    candidates whose records were read: in `stood` of them it stood, and changed latency, bytes and accuracy by the
-    medians (of the ratio after to before, less 1, and of the difference as a fraction; None where it is not known) from
-    before its first step to after its last, the training in between included. `why_undone` counts the reasons, and
-    `example` is one of them.
+    candidates whose records were read: in `stood` of them it stood, and changed latency and bytes by the medians (of
+    the ratio after to before, less 1; None where it is not known) from before its first step to after its last.
+    `accuracy` is the median difference, as a fraction. What one training recovers together has its accuracy together:
+    from before the first of those steps to after that training. `why_undone` counts the reasons, and `example` is one
+    of them.
     """
 
     name: str
@@ -93,7 +94,7 @@ def _evaluation(stored: StoredStudy, trial: FrozenTrial) -> Evaluation | None:
 
 def _effect(name: str, tried: int, undone: int, read: Sequence[Evaluation]) -> TechniqueEffect:
     own = [e.steps for e in read if any(s.technique == name for s in e.steps)]
-    changes = [change for steps in own if (change := _change(name, steps)) is not None]
+    changes = [change for steps in own if (change := change_of(name, steps)) is not None]
     reasons = [s.undone for steps in own if (s := _undoing(name, steps)) is not None and s.undone]
     latency, size, accuracy = (_median([change[i] for change in changes]) for i in range(3))
     why = dict(Counter(map(kind_of_reason, reasons)).most_common())
@@ -115,21 +116,25 @@ def kind_of_reason(why: str) -> str:
     return COSTLY if why.startswith("accuracy ") else OTHER
 
 
-def _change(name: str, steps: Sequence[StepRecord]) -> tuple[float | None, float | None, float | None] | None:
+def change_of(name: str, steps: Sequence[StepRecord]) -> tuple[float | None, float | None, float | None] | None:
     """What a technique that stood changed of latency, bytes and accuracy; None where it did not stand."""
     standing = [s for s in steps if s.undone is None]
     places = [i for i, s in enumerate(standing) if s.technique == name]
     if not places:
         return None
     first, last = places[0], places[-1]
-    trainings = [i for i, s in enumerate(standing) if s.technique == TRAINING and i > first]
-    settled = max(last, trainings[0]) if trainings else last  # a structure's accuracy shows after the recovery
-    before, after, final = standing[first].before, standing[last].after, standing[settled].after
+    before, after = standing[first].before, standing[last].after
+    trainings = [i for i, s in enumerate(standing) if s.technique == TRAINING]
+    recovery = next((i for i in trainings if i > first), None)
+    whole, settled = first, last
+    if recovery is not None:
+        whole, settled = max((i + 1 for i in trainings if i < first), default=0), max(last, recovery)
+    had, has = standing[whole].before.accuracy, standing[settled].after.accuracy
     same = before.latency_source == after.latency_source
     return (
         _ratio(before.latency_ms, after.latency_ms) if same else None,
         _ratio(before.size_bytes, after.size_bytes),
-        None if before.accuracy is None or final.accuracy is None else final.accuracy - before.accuracy,
+        None if had is None or has is None else has - had,
     )
 
 

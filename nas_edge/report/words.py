@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from nas_edge.goals import REDUCTION, SPEEDUP
+
 
 def percent(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{100 * value:.{digits}f}%"
@@ -47,6 +49,17 @@ def signed(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:+.0f}%"
 
 
+def amount(value: float, unit: str) -> str:
+    """What a goal is about, with the digits that its unit needs: `0.50 points`, `5 ms`."""
+    digits = {"points": f"{value:.2f}", "ms": f"{value:.4g}", "times": f"{value:.3g}", "%": f"{value:.1f}"}
+    return f"{digits[unit]} {unit}"
+
+
+def asked(goal: str, wanted: float, unit: str) -> str:
+    """`at most 0.50 points`."""
+    return f"{'at least' if goal in (SPEEDUP, REDUCTION) else 'at most'} {amount(wanted, unit)}"
+
+
 def points(value: float | None) -> str:
     """A difference of accuracies: `-1.2 points`."""
     return "-" if value is None else f"{round(100 * value, 1) + 0.0:+.1f} points"  # never -0.0
@@ -76,4 +89,6 @@ FILTERS: dict[str, Callable[..., str]] = {
     "signed": signed,
     "points": points,
     "techniques": techniques,
+    "asked": asked,
+    "amount": amount,
 }

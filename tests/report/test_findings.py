@@ -98,8 +98,8 @@ def test_what_helped_is_ordered_and_what_hurt_is_told(tmp_path: Path) -> None:
     ]
     (faster,) = told(stored, "speed", known)
     assert faster == (
-        "What made candidates faster: low_rank by 25% (median of 10 candidates); prune by 12%, -0.4 points of accuracy "
-        "(median of 10 candidates)."
+        "What made candidates faster: low_rank by 25% (median of 10 candidates); prune by 12% (median of 10 "
+        "candidates, which lost 0.4 points of accuracy)."
     )
     (smaller,) = told(stored, "size", known)
     assert smaller.index("quantize by 60%") < smaller.index("prune by 30%") and "low_rank" not in smaller

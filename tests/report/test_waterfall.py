@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from nas_edge.engine.recipes import read_recipe
+from nas_edge.records import TRAINING, Figures, StepRecord
 from nas_edge.report.front import front_rows
 from nas_edge.report.page import waterfall_rows
-from nas_edge.report.waterfall import COSTLY, USELESS, effects, kind_of_reason, waterfalls
+from nas_edge.report.waterfall import COSTLY, USELESS, change_of, effects, kind_of_reason, waterfalls
 
 from . import made
 from .made import made_study
@@ -87,3 +89,15 @@ def test_bars_run_from_before_to_after_on_one_scale(tmp_path: Path) -> None:
             faster = step.after.latency_ms < step.before.latency_ms
             expected = "undone" if step.undone else "same" if low == high else "better" if faster else "worse"
             assert latency.kind == expected
+
+
+def test_what_one_training_recovers_shares_its_accuracy() -> None:
+    """Trained, cut, factored, recovered, and rounded: in order, with the accuracy after each."""
+    names = (TRAINING, "prune", "low_rank", TRAINING, "quantize")
+    sizes, accuracies = (100, 100, 80, 60, 60, 15), (0.0, 0.9, 0.8, 0.7, 0.88, 0.87)
+    figures = [Figures(size_bytes=b, accuracy=a) for b, a in zip(sizes, accuracies, strict=True)]
+    steps = [StepRecord(name, "", 1.0, *pair) for name, pair in zip(names, pairwise(figures), strict=True)]
+    found = [change_of(name, steps) for name in ("prune", "low_rank", "quantize")]
+    assert [change and change[1:] for change in found] == [
+        pytest.approx(pair) for pair in ((-0.2, -0.02), (-0.25, -0.02), (-0.75, -0.01))
+    ]
