@@ -23,6 +23,7 @@ OBJECTIVES = ("accuracy", "latency_ms", "size_bytes")
 # standard errors of the difference of two accuracies near 95 % on 350 images.
 MAX_DROP = 5.0
 LARGEST = "largest"
+TRAINING = "train."  # before the names of `TrainConfig`, where they are given among choices
 
 
 class TrainConfig(BaseModel):
@@ -77,7 +78,8 @@ class TrainConfig(BaseModel):
     @model_validator(mode="after")
     def _leaves_a_first_training(self) -> TrainConfig:
         if self.recovery_share + self.finetune_share >= 1:
-            raise ValueError("recovery_share and finetune_share together must be below 1")
+            total = self.recovery_share + self.finetune_share
+            raise ValueError(f"recovery_share and finetune_share together must be below 1, not {total:g}; lower one")
         return self
 
     def batch_for(self, samples: int) -> int:
@@ -276,29 +278,36 @@ def make_config(file: Path | None, options: Mapping[str, Any]) -> StudyConfig:
     """The config of a TOML file with the options of `nas-edge search` on top; None means not given.
 
     Two options are short for others: `samples` for `train.samples`, `threads=N` for `target="local?threads=N"`. What is
-    `set` goes on top of the file's `[set]`, name by name; on the command line it is a list of `NAME=VALUE`.
+    `set` goes on top of the file's `[set]`, name by name, and what begins with "train." on top of its `[train]`; on the
+    command line it is a list of `NAME=VALUE`.
 
     Raises `UserError` naming the field, its value and what would do.
     """
     values = _read(file) if file else {}
     given = {k: v for k, v in options.items() if v is not None}
-    if (samples := given.pop("samples", None)) is not None and isinstance(values.get("train", {}), dict):
-        values["train"] = {**values.get("train", {}), "samples": samples}
+    samples, chosen = given.pop("samples", None), _choices(given.pop("set", None))
     if (threads := given.pop("threads", None)) is not None:
         if "target" in given:
             raise UserError("threads and target are both given; write the target as 'local?threads=N'")
         given["target"] = f"local?threads={threads}"
-    if (chosen := given.pop("set", None)) is not None:
-        values["set"] = _merged(values.get("set", {}), chosen)
     values.update(given)
+    trained = {name.removeprefix(TRAINING): chosen.pop(name) for name in list(chosen) if name.startswith(TRAINING)}
+    trained |= {} if samples is None else {"samples": samples}
+    if chosen and isinstance(filed := values.get("set", {}), Mapping):
+        values["set"] = {**_flattened(filed), **chosen}
+    if trained and isinstance(filed := values.get("train", {}), Mapping):
+        values["train"] = {**filed, **trained}
     return parse_config(values, str(file) if file else None)
 
 
-def _merged(filed: object, given: Mapping[str, Any] | Iterable[str]) -> object:
-    """The choices of a file with those of the command line on top."""
-    chosen = given if isinstance(given, Mapping) else parse_assignments(given)
+def _choices(given: Mapping[str, Any] | Iterable[str] | None) -> dict[str, Any]:
+    """What is `set`, by its full names."""
+    return _flattened(given if isinstance(given, Mapping) else parse_assignments(given or ()))
+
+
+def _flattened(choices: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return {**_flat(filed), **_flat(chosen)} if isinstance(filed, Mapping) else filed
+        return _flat(choices)
     except ValueError as error:
         raise UserError(f"--set: {error}") from None
 
@@ -331,7 +340,7 @@ def _describe(error: ValidationError, origin: str | None) -> str:
         model = parts.get(path[0], StudyConfig)
         return f"{where}{unknown_name('key', name, ['.'.join([*path[:-1], f]) for f in model.model_fields])}"
     message = fault["msg"].removeprefix("Value error, ")
-    if not path:  # of the values together
+    if not path or (fault["type"] == "value_error" and isinstance(fault["input"], Mapping)):  # of values together
         return f"{where}{message}"
     return f"{where}{flag} is {fault['input']!r}: {message[0].lower() + message[1:]}"
 
@@ -369,7 +378,7 @@ def _flat(choices: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in choices.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             found |= _flat(value, f"{name}.")
             continue
         values = list(value) if isinstance(value, list | tuple) else [value]

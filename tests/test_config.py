@@ -184,6 +184,17 @@ def test_choices_in_a_file_and_on_top_of_it(tmp_path: Path) -> None:
     assert parse_config(make_config(file, {}).model_dump()) == make_config(file, {})
 
 
+def test_the_training_is_chosen_by_name_too(tmp_path: Path) -> None:
+    """On top of the file's, whatever else is given."""
+    file = write(tmp_path, 'set.prune.ratio = 0.5\n[train]\nsamples = 100\nprecision = "bfloat16"\n')
+    config = make_config(file, {"set": ["train.precision=float32", "prune.scope=layer"], "samples": 50})
+    assert (config.train.samples, config.train.precision) == (50, "float32")
+    assert config.set == {"prune.ratio": 0.5, "prune.scope": "layer"}
+    given = make_config(None, {"set": {"train": {"finetune_share": 0.1}}, "samples": 50, "train": {"weight_decay": 0}})
+    assert (given.train.finetune_share, given.train.samples, given.train.weight_decay) == (0.1, 50, 0)
+    assert given.set == {}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -198,7 +209,11 @@ def test_choices_in_a_file_and_on_top_of_it(tmp_path: Path) -> None:
         ({"max_drop": -0.1}, "--max-drop is -0.1: input should be greater than or equal to 0"),
         ({"max_drop": 101.0}, "--max-drop is 101.0: input should be less than or equal to 100"),
         ({"train": {"precision": "half"}}, "train.precision is 'half': input should be 'float32', 'bfloat16' or"),
-        ({"train": {"finetune_share": 0.7}}, "recovery_share and finetune_share together must be below 1"),
+        ({"train": {"finetune_share": 0.7}}, "recovery_share and finetune_share together must be below 1, not 1.1; l"),
+        ({"set": ["a.b={}"]}, "--set: a.b is {}; give true or false, a number or a word"),
+        ({"set": ["train.precision=half"]}, "train.precision is 'half': input should be 'float32', 'bfloat16' or"),
+        ({"set": ["train.precission=half"]}, "unknown key 'train.precission'; did you mean 'train.precision'?"),
+        ({"set": ["train.precision=float32,bfloat16"]}, "train.precision is ['float32', 'bfloat16']: input should be"),
     ],
 )
 def test_wrong_choices_and_limits(values: dict[str, Any], message: str) -> None:

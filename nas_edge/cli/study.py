@@ -37,7 +37,11 @@ TargetOption = Annotated[
 ]
 ChoicesOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Fix a decision, or narrow it to several: prune.criterion=l1,l2."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Fix a decision, or narrow it to several: prune.criterion=l1,l2; or train.precision=bfloat16.",
+    ),
 ]
 GateOption = Annotated[
     bool | None,

@@ -52,11 +52,13 @@ def check_choices(
         if owner not in by_name:
             if owner in set(installed):
                 raise UserError(f"--set {name}: {owner!r} is not searched over; add it to --techniques")
-            known = [f"{n}.{ENABLED}" for n in by_name] + [space.name]
-            raise unknown_name("choice", name, known) if "." in name else unknown_name("choice", name, by_name)
-        names = [ENABLED, *(f.name for f in fields(by_name[owner].config_type))]
-        if field_name not in names:
-            raise unknown_name("choice", name, [f"{owner}.{n}" for n in names])
+            known = [f"{n}.{field_name if field_name in _names(t) else ENABLED}" for n, t in by_name.items()]
+            raise unknown_name("choice", name, [*known, space.name] if field_name else by_name)
+        names = [f"{owner}.{n}" for n in _names(by_name[owner])]
+        if not field_name:
+            raise UserError(f"--set {name} is no decision; name one of {', '.join(names)}")
+        if field_name not in _names(by_name[owner]):
+            raise unknown_name("choice", name, names)
     _check_space(choices, space)
     for technique in by_name.values():
         _check_technique(choices, technique)
@@ -64,6 +66,11 @@ def check_choices(
         check_exclusive([t for t in by_name.values() if choices.fixes_on(t)])
     except InvalidCandidate as error:
         raise UserError(str(error)) from None
+
+
+def _names(technique: Technique) -> list[str]:
+    """What can be decided of a technique."""
+    return [ENABLED, *(f.name for f in fields(technique.config_type))]
 
 
 def _check_space(choices: Choices, space: SearchSpace) -> None:
@@ -93,16 +100,22 @@ def _within(value: Any, row: Mapping[str, Any]) -> bool:
 
 
 def _check_technique(choices: Choices, technique: Technique) -> None:
-    """Make a config with each value; it is refused where it fits to none of some draws of everything else."""
+    """Make a config with each value; it is refused where it fits to none of some draws of everything else.
+
+    Of values that do not go together the one is named that the technique itself names.
+    """
     for value in choices.values.get(f"{technique.name}.{ENABLED}", ()):
         if not isinstance(value, bool):
             raise UserError(f"--set {technique.name}.{ENABLED}: {value!r} will not do; give true or false")
+    faults = []
     for f in fields(technique.config_type):
         name = f"{technique.name}.{f.name}"
         for value in choices.values.get(name, ()):
             reason = _fault(Choices({**choices.values, name: (value,)}), technique)
             if reason is not None:
-                raise UserError(f"--set {name}: {value!r} will not do: {reason}")
+                faults.append((f" {f.name}={value!r} " not in reason, f"--set {name}: {value!r} will not do: {reason}"))
+    if faults:
+        raise UserError(min(faults, key=lambda fault: fault[0])[1])
 
 
 def _fault(choices: Choices, technique: Technique) -> str | None:

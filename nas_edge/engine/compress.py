@@ -49,8 +49,7 @@ def compress_config(model: str, options: Mapping[str, Any]) -> StudyConfig:
         fault = error.errors()[0]
         flag, said = "--" + str(fault["loc"][0]).replace("_", "-"), fault["msg"]
         raise UserError(f"{flag} is {fault['input']!r}: {said[0].lower()}{said[1:]}") from None
-    samples = given.pop("samples", None)
-    train = {**TRAIN, **({} if samples is None else {"samples": samples}), **given.pop("train", {})}
+    train = {**TRAIN, **given.pop("train", {})}
     return make_config(None, {**DEFAULTS, **given, "model": model, "goals": goals, "train": train})
 
 

@@ -78,7 +78,7 @@ class TechniqueTests(ConfigTests):
             if not technique.overrides(stage):
                 continue
             what = f"{technique.name}.{stage} with {config!r}"
-            with checks.restored(), doing(what, LEAVE_ALONE), watch(what, subject, context.teacher):
+            with checks.restored(), doing(what, LEAVE_ALONE), watch(what, subject, context.teacher, context.data):
                 if stage == "objective":
                     technique.objective(config, context)
                 else:
@@ -183,11 +183,18 @@ class TechniqueTests(ConfigTests):
                 continue
             name, before, model = f"{technique.name}'s objective", parts(model), copy.deepcopy(model).train()
             images, labels = inputs(8), context.data.train.labels[:8]
-            with doing(f"{name} with {config!r}", "see the docstrings of nas_edge.Objective"):
+            with (
+                doing(f"{name} with {config!r}", "see the docstrings of nas_edge.Objective"),
+                touched(f"{name} with {config!r}", context.teacher, context.data),
+            ):
                 objective.prepare(model)
                 loss = objective.loss(images, labels, model(images))
                 objective.epoch_end(model, 1, 1)
                 objective.finish(model)
+            require(
+                torch.equal(images, inputs(8)),
+                f"{name} with {config!r} changed the images of the batch, which others still learn from; change a copy",
+            )
             require(
                 loss is None or (loss.ndim == 0 and bool(loss.isfinite())),
                 f"{name} gave the loss {loss!r}; return a finite scalar, the mean over the batch, or None",

@@ -43,7 +43,7 @@ class DistillConfig:
     def __post_init__(self) -> None:
         check_number("distill", "temperature", self.temperature, above=0, remedy="try 1 to 6")
         check_choice("distill", "method", self.method, METHODS)
-        if not (self.method in GUIDED and self.weight == 0):
+        if self.method not in GUIDED or self.weight != 0 or isinstance(self.weight, bool):
             check_number("distill", "weight", self.weight, above=0, remedy="try 0.3 to 3, or leave distill out")
         check_number("distill", "method_weight", self.method_weight, above=0, remedy="try 0.3 to 10")
         check_count("distill", "depths", self.depths, remedy="try 1 to 4")

@@ -20,9 +20,9 @@ class MutualLearning(Objective):
     """Deep mutual learning (Zhang, Xiang, Hospedales, Lu 2018, section 3) of a student with `count` peers.
 
     Each of the K = `count` + 1 networks k minimises its own cross entropy plus `weight` times the mean over the others
-    l of `T^2 * KL(p_l || p_k)`, softened by the temperature T; what another says is taken as given in that step. The
-    loss here is the student's share and all of the peers': the peers' parameters are trained along by whoever trains
-    the student, and no gradient passes from one network to another.
+    l of `T^2 * KL(p_l || p_k)`, p the softmax of logits `[batch, classes]` over the temperature T; what another
+    says is taken as given in that step. The loss here is the student's share and all of the peers': the peers'
+    parameters are trained along by whoever trains the student, and no gradient passes from one network to another.
 
     A peer has the student's architecture, or the one given. It starts untrained; so does the student unless a technique
     changed its structure after a first training.

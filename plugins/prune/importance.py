@@ -21,8 +21,11 @@ NEEDS_DATA = frozenset({"activation", "taylor"})
 def importances(
     model: nn.Module, groups: Sequence[PruningGroup], criterion: str, batches: Batches
 ) -> list[torch.Tensor]:
-    """The importance of every unit of every group by a criterion.
+    """The importance of every unit of every group by a criterion, `[units]` each.
 
+    "l1" is the sum of |w| (Li et al. 2017, section 3.1) and "l2" that of w^2, over all the weights w of a unit in the
+    layers of its group: filters `[out, in, height, width]`, what reads them, scales of batch norm. For the others see
+    `_activations` and `_contributions`.
     The model must be in evaluation mode, with parameters that take gradients; `batches` of images in 0..1 and labels
     are drawn only for the criteria in `NEEDS_DATA`.
     """

@@ -48,10 +48,10 @@ class Calibration:
 def activation_ranges(
     model: onnx.ModelProto, tensors: list[onnx.ValueInfoProto], batches: Iterable[Array], config: QuantizeConfig
 ) -> dict[str, Range]:
-    """The range of each tensor.
+    """The range of each tensor, over all images and positions.
 
-    Extremes are exact. Percentiles and entropies are of up to 32,768 evenly spaced values of each batch. In 16 bits
-    there are levels enough for the extremes, whatever the config says.
+    Extremes, min x and max x (Jacob et al. 2018, section 3.1), are exact. Percentiles and entropies are of up to 32,768
+    evenly spaced values of each batch. In 16 bits there are levels enough for the extremes, whatever the config says.
     """
     chosen = "minmax" if config.scheme == "int16" else config.ranges
     runner = session(model, tensors)

@@ -33,7 +33,8 @@ class Dynamic:
     """Rewrites layers into integer products of weights and of what DynamicQuantizeLinear makes of their input.
 
     With x the input in 0..255, s its scale and z its zero point at run time, and v the weights' scale an output
-    channel, a layer gives s v sum((x - z) w) + bias, the sum in 32-bit integers.
+    channel `[out]` (or a tensor), a layer gives `s v sum((x - z) w) + bias`, the sum in 32-bit integers: Jacob et al.
+    (2018), equations 1 to 4, with `s = (max x - min x) / 255` of the batch at hand, 0 among its values.
     """
 
     config: QuantizeConfig

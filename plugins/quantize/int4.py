@@ -32,7 +32,7 @@ MICROSOFT = "com.microsoft"
 @dataclass(frozen=True)
 class Int4:
     """Rewrites layers so that their weights are stored in 4 bits, with a float scale and a 4-bit zero point for each
-    block of a row.
+    block of a row: `w = scale (value - zero)` (in blocks: Dettmers and Zettlemoyer 2023).
 
     A row is all that one output channel multiplies. Matrix products become MatMulNBits, which unpacks a block when it
     computes with it. Convolutions, for which ONNX Runtime has no such kernel, are unpacked once, on loading.

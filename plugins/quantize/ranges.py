@@ -13,9 +13,10 @@ STRIDE = 8  # bins between two thresholds that are tried
 
 
 def percentile_range(values: Array, percentile: float, extremes: Range) -> Range:
-    """The quantiles that leave (100 - percentile) / 2 per cent out at each end.
+    """The quantiles of the values `[n]` that leave (100 - percentile) / 2 per cent out at each end.
 
-    The extremes where those leave no range at all.
+    Calibration by percentile (Wu et al. 2020, who cut magnitudes; here each end is cut for itself). The extremes where
+    those leave no range at all.
     """
     tail = (1 - percentile / 100) / 2
     low, high = np.quantile(values, [tail, 1 - tail]).astype(np.float32)
@@ -25,7 +26,8 @@ def percentile_range(values: Array, percentile: float, extremes: Range) -> Range
 def entropy_range(values: Array, extremes: Range) -> Range:
     """The extremes, cut at the magnitude where rounding loses the least information (Migacz, TensorRT, 2017).
 
-    The side of larger magnitude gets its share of the 256 levels.
+    `values` are `[n]`. The side of larger magnitude gets its share of the 256 levels. See `entropy_threshold` for what
+    is lost.
     """
     low, high = extremes
     largest = float(max(abs(low), abs(high)))

@@ -30,7 +30,13 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Static:
-    """Rewrites a graph with QuantizeLinear and DequantizeLinear around its nodes, and integer weights and biases."""
+    """Rewrites a graph with QuantizeLinear and DequantizeLinear around its nodes, and integer weights and biases.
+
+    Activations: `q = clip(round(x / s) + z)` in 8 bits or 16, with one s and z a tensor, from its range: `s = (max -
+    min) / (2^bits - 1)`, and 0 is exact (Jacob et al. 2018, equation 1 and section 3.1). Signed codes are the unsigned
+    ones less 128 (or 32768). Weights: z = 0, and one s an output channel `[out]` or a tensor (Krishnamoorthi 2018; see
+    `grid_scales`). Biases: 32 bits, with the product of both scales.
+    """
 
     config: QuantizeConfig
     ranges: dict[str, Range]

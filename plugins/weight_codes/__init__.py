@@ -53,12 +53,14 @@ class WeightCodesConfig:
     def _check_bits(self) -> None:
         if self.bits is None:
             return
+        whole = isinstance(self.bits, int) and not isinstance(self.bits, bool)
+        if not whole or not 1 <= self.bits <= MOST_BITS:
+            raise refuse("weight_codes", "bits", self.bits, f"a whole number from 1 to {MOST_BITS}", "try 2 to 4")
         if not self.takes_bits:
             must = f"left out for {self.code} codes, which have {SIZES[self.code]} levels"
             raise refuse("weight_codes", "bits", self.bits, must, "use code='uniform' for a number of bits")
-        least = LEAST_BITS[self.code]
-        if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not least <= self.bits <= MOST_BITS:
-            must = f"a whole number from {least} to {MOST_BITS} for {self.code} codes"
+        if self.bits < LEAST_BITS[self.code]:
+            must = f"at least {LEAST_BITS[self.code]} for {self.code} codes"
             raise refuse("weight_codes", "bits", self.bits, must, "try 2 to 4")
 
     @property

@@ -127,6 +127,8 @@ def test_a_value_that_only_fits_some_draws_is_taken() -> None:
         ),
         ({"squeze.mode": "soft"}, "unknown choice 'squeze.mode'"),
         ({"mode": "soft"}, "unknown choice 'mode'"),
+        ({"squeze.limit": 3}, "unknown choice 'squeze.limit'; did you mean 'squeeze.limit'?"),
+        ({"squeeze": 0.3}, "--set squeeze is no decision; name one of squeeze.enabled, squeeze.mode, squeeze.str"),
         ({"other.mode": "soft"}, "--set other.mode: 'other' is not searched over; add it to --techniques"),
         ({"plain.widht": 8}, "unknown choice 'plain.widht'; did you mean 'plain.width'?"),
         ({"plain.kind": "flat", "plain.tower.height": 1.0}, "unknown choice 'plain.tower.height'"),
@@ -137,7 +139,10 @@ def test_a_value_that_only_fits_some_draws_is_taken() -> None:
         ({"plain.kind": "round"}, "--set plain.kind: 'round' will not do; give flat | tall"),
         ({"squeeze.enabled": 1}, "--set squeeze.enabled: 1 will not do; give true or false"),
         ({"squeeze.mode": ["soft", "mad"]}, "'mad' will not do: squeeze: mode='mad' must be one of soft, hard, odd"),
-        ({"squeeze.mode": "odd", "squeeze.limit": 2}, "squeeze: limit=2 must be odd in this mode; try 3"),
+        (
+            {"squeeze.mode": "odd", "squeeze.limit": 2},
+            "--set squeeze.limit: 2 will not do: squeeze: limit=2 must be odd in this mode; try 3",
+        ),
     ],
 )
 def test_what_nothing_decides_is_refused(values: dict[str, Any], message: str) -> None:

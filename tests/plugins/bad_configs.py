@@ -52,7 +52,7 @@ BAD: dict[str, dict[str, list[object]]] = {
         "activations": ["both"],
         "block_size": [24, 0, 32.0],
         "float_layers": [-1, 0.5],
-        "min_sqnr_db": [-1, "high"],
+        "min_sqnr_db": [-1, "high", False],
         "equalize": ["yes", 1],
         "bias_correction": [0],
     },
@@ -84,4 +84,5 @@ TOGETHER = [
     ("weight_codes", "bits", {"code": "ternary", "bits": 2}),
     ("weight_codes", "bits", {"code": "uniform", "bits": 1}),
     ("distill", "weight", {"method": "online", "weight": 0}),
+    ("distill", "weight", {"weight": False, "method": "features"}),
 ]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +17,7 @@ import onnx
 import optuna
 import pluggy
 import pytest
+import torch
 from torch import nn
 
 from nas_edge import (
@@ -197,16 +202,29 @@ def made_by_the_engine(
     return (folder / "model.onnx").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "configs",
-    [pytest.param(CONFIGS, id="configs", marks=pytest.mark.long), pytest.param(OTHERS, id="others")],
-)
-@pytest.mark.parametrize("techniques", sets_of(5), ids=names)
-def test_the_engine_makes_the_same_file_twice(
-    techniques: tuple[Technique, ...], configs: dict[str, Any], taught: Context, tmp_path: Path
-) -> None:
-    once, twice = (made_by_the_engine(techniques, configs, taught, tmp_path / name) for name in ("once", "twice"))
-    assert once == twice
+WAYS = {"configs": CONFIGS, "others": OTHERS}
+
+
+def digests(way: str, folder: Path) -> dict[str, str]:
+    """The hashes of the files that the engine makes with each of the largest sets."""
+    taught = toy_context(folder, teacher=toy("plain"))
+    files = {names(s): made_by_the_engine(s, WAYS[way], taught, folder / names(s)) for s in sets_of(5)}
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+@pytest.mark.parametrize("way", [pytest.param("configs", marks=pytest.mark.long), "others"])
+def test_the_engine_makes_the_same_file_in_another_process(way: str, tmp_path: Path) -> None:
+    """In each process Python goes through sets of words in another order."""
+    code = f"import json, pathlib; from {__name__} import digests; "
+    code += f"print(json.dumps(digests({way!r}, pathlib.Path({str(tmp_path)!r}, 'other'))))"
+    environment = {**os.environ, "PYTHONHASHSEED": "123", "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    for name in ("here", "other"):
+        (tmp_path / name).mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], env=environment, stdout=subprocess.PIPE, check=True
+    )
+    found = digests(way, tmp_path / "here")
+    assert len(found) == 3 and json.loads(done.stdout) == found
 
 
 @pytest.mark.parametrize("techniques", [s for s in sets_of(4) if BY_NAME["low_rank"] not in s], ids=names)

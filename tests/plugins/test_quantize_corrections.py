@@ -119,8 +119,10 @@ def test_a_layer_without_a_bias_gets_one_to_correct(config: dict[str, Any], cont
         network = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, CLASSES, bias=False))
     graph = exported(network)
     assert quality_db(graph, context, **config, bias_correction=True) > quality_db(graph, context, **config) + 3
+    content = graph.SerializeToString()
     made = quantized(graph, context, **config, bias_correction=True)
     assert all(len(n.input) == 3 for n in made.graph.node if n.op_type == "Conv")
+    assert graph.SerializeToString() == content
 
 
 def sensitive() -> tuple[onnx.ModelProto, str]:

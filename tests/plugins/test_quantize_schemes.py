@@ -327,7 +327,9 @@ def test_constants_that_layers_share_are_seen(scheme: str, context: Context) -> 
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     graph = exported(network)
     assert "Identity" in operators(graph)
+    content = graph.SerializeToString()
     made = quantized(graph, context, **SCHEMES[scheme])
     assert "Identity" not in operators(made)
+    assert graph.SerializeToString() == content
     assert not [v.shape for v in initializers(made).values() if v.dtype == np.float32 and v.ndim == 4]
     assert quality_db(graph, context, **SCHEMES[scheme]) > QUALITY_DB.get(scheme, 35)

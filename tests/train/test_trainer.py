@@ -17,6 +17,7 @@ from nas_edge import Augmentation, ImageData, Objective, Split, UserError
 from nas_edge.config import TrainConfig
 from nas_edge.data.batches import Batches
 from nas_edge.train.trainer import (
+    PRECISIONS,
     RECALIBRATION_SAMPLES,
     ImageTrainer,
     Milestones,
@@ -194,8 +195,12 @@ def test_the_device_is_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) 
         assert training_device("auto").type == ("cuda" if there else "cpu")
 
 
-def test_bfloat16_multiplies_in_it_and_keeps_the_rest() -> None:
-    """Products are those of torch's autocast, the weights stay in float32, and nearly the same is learned."""
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_lower_precision_multiplies_in_it_and_keeps_the_rest(precision: str) -> None:
+    """Products are those of torch's autocast, the weights stay in float32, and nearly the same is learned.
+
+    Also in float16: a study takes it with CUDA alone, for it is slow on a CPU.
+    """
     seen: set[torch.dtype] = set()
 
     class Spy(nn.Module):
@@ -208,15 +213,43 @@ def test_bfloat16_multiplies_in_it_and_keeps_the_rest() -> None:
     full = trainer().fit(model, samples=640)
     assert seen == {torch.float32}
     seen.clear()
-    half = trainer(precision="bfloat16").fit(model, samples=640)
-    assert torch.bfloat16 in seen
+    half = trainer(precision=precision).fit(model, samples=640)
+    assert PRECISIONS[precision] in seen
     assert {v.dtype for v in half.state_dict().values()} == {torch.float32, torch.int64}
     assert not same(weights(full), weights(half))
-    assert same(weights(half), weights(trainer(precision="bfloat16").fit(model, samples=640)))
+    assert same(weights(half), weights(trainer(precision=precision).fit(model, samples=640)))
     data = toy_data()
-    long = [trainer(precision=p).fit(toy("plain"), samples=3200) for p in ("float32", "bfloat16")]
+    long = [trainer(precision=p).fit(toy("plain"), samples=3200) for p in ("float32", precision)]
     right = [trainer().accuracy(m, data.train) for m in long]
     assert right[1] > 0.9 and abs(right[0] - right[1]) < 0.05
+
+
+def test_small_gradients_survive_in_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those below its least number, 6e-8, would be 0: the loss is scaled (Micikevicius et al. 2018, section 3.2)."""
+
+    class Fading(nn.Module):
+        """Lets a hundred thousandth of the gradient through."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.detach() + 1e-5 * (x - x.detach())
+
+    split = Split(toy_data().train.images[:64, :1, :4, :4], torch.arange(64) % 4)
+    data = replace(black(split.labels), train=split)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), Fading(), nn.Linear(8, 4))
+
+    def moved(precision: str) -> Tensor:
+        trained = trainer(data=data, precision=precision, weight_decay=0.0).fit(model, samples=64)
+        return (trained.get_parameter("1.weight") - model.get_parameter("1.weight")).detach()
+
+    exact, found = moved("float32"), moved("float16")
+    assert exact.abs().mean() > 1e-3
+    torch.testing.assert_close(found, exact, rtol=0.1, atol=3e-4)
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda device, enabled: scaler(device, enabled=False))
+    lost = moved("float16")
+    assert (lost == 0).float().mean() > 0.1 > (found == 0).float().mean()
 
 
 def test_the_loss_is_in_float32_and_objectives_see_float32_logits() -> None:
