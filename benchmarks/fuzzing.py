@@ -2,12 +2,13 @@
 
     python benchmarks/fuzzing.py [--cases 2000] [--seed 0] [--kind "ONNX files"] [--folder KEPT] [--json]
 
-Study files, ONNX files, profiles, recipes, plugin configs and agent messages are made of sound ones by hypothesis, in
-equal parts: cut off, with flipped bytes, other types, deep nesting, huge numbers, NaN, odd Unicode, names that lead
-elsewhere, keys that come twice, cycles, foreign domains, weights in other files, and so on. Each goes to the command
-line, or to an agent, in a process of its own which is replaced where it dies or hangs. It must be refused by one line
-with exit status 2, within 5 s, or be sound after all; a study that lies beside it stays as it is. Each kind of fault is
-written to KEPT/faults with its least input. Prints one JSON object; the exit status is 1 where there was a fault.
+Study files, ONNX files, profiles, recipes, plugin configs, data sets and agent messages are made of sound ones by
+hypothesis, in equal parts: cut off, with flipped bytes, other types, deep nesting, huge numbers, NaN, odd Unicode,
+names that lead elsewhere, keys that come twice, cycles, foreign domains, weights in other files, and so on. Each goes
+to the command line, or to an agent, in a process of its own which is replaced where it dies or hangs. It must be
+refused by one line with exit status 2, within 5 s, or be sound after all; a study that lies beside it stays as it is.
+Each kind of fault is written to KEPT/faults with its least input. Prints one JSON object; the exit status is 1 where
+there was a fault.
 """
 
 from __future__ import annotations

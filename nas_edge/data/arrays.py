@@ -73,15 +73,20 @@ def _read(path: Path, where: str) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             needed = sum(entry.file_size for entry in archive.infolist())
-        if needed > most:
-            raise DataError(
-                f"{where!r}: its arrays take {needed / 1e9:.2f} GB, more than the {most / 1e9:.2f} GB that data may "
-                "take here; keep fewer images"
-            )
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, NotImplementedError) as error:
+        if needed <= most:
+            with np.load(path, allow_pickle=False) as stored:
+                found = {name: stored[name] for name in stored.files}
+    except Exception as error:  # what a damaged file makes numpy and zipfile raise is of many kinds
         raise DataError(f"{where!r} is no .npz file of plain arrays ({error}); {SAVE}") from None
+    if needed > most:
+        raise DataError(
+            f"{where!r}: its arrays take {needed / 1e9:.2f} GB, more than the {most / 1e9:.2f} GB that data may take "
+            "here; keep fewer images"
+        )
+    for name, array in found.items():
+        if not isinstance(array, np.ndarray):  # numpy gives a member that is no array as its bytes
+            raise DataError(f"{where!r}: {name!r} is no array; {SAVE}")
+    return found
 
 
 def _key(what: str, split: str) -> str:
@@ -118,12 +123,17 @@ def _labels(labels: NDArray[Any], images: int, where: str, split: str) -> Labels
 
 
 def _classes(found: Mapping[str, NDArray[Any]], parts: Mapping[str, Pair], where: str) -> list[str]:
-    held = [labels for _, labels in parts.values() if len(labels)]
-    low, high = min(int(labels.min()) for labels in held), max(int(labels.max()) for labels in held)
-    names = [str(name) for name in found.get("classes", range(high + 1))]
-    if low < 0 or high >= len(names):
-        raise DataError(f"{where!r}: labels are in {low}..{high} for {len(names)} classes; number the classes from 0")
-    return names
+    labels = np.concatenate([labels for _, labels in parts.values()])
+    if not len(labels):
+        raise DataError(f"{where!r} has no images")
+    low, high = int(labels.min()), int(labels.max())
+    names = found.get("classes")
+    if names is not None and names.ndim != 1:
+        raise DataError(f"{where!r}: 'classes' is {names.dtype} {list(names.shape)}; it must be a name for each class")
+    count = min(high + 1, len(labels)) if names is None else len(names)
+    if low < 0 or high >= count:
+        raise DataError(f"{where!r}: labels are in {low}..{high} for {count} classes; number the classes from 0")
+    return [str(name) for name in (range(count) if names is None else names)]
 
 
 def _augmentation(found: Mapping[str, NDArray[Any]], channels: int, where: str) -> Augmentation:

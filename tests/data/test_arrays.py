@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,9 @@ def test_ready_splits_and_what_is_said_of_augmentation(tmp_path: Path) -> None:
         ({"labels": LABELS[:5]}, r"'labels' is int64 \[5\] for 60 images"),
         ({"labels": LABELS - 1}, r"labels are in -1\.\.1 for 2 classes; number the classes from 0"),
         ({"classes": ["one"]}, r"labels are in 0\.\.2 for 1 classes"),
+        ({"classes": "one"}, r"'classes' is <U3 \[\]; it must be a name for each class"),
+        ({"labels": LABELS + 2**62}, r"labels are in 4611686018427387904\.\..* for 60 classes"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "has no images"),
         ({"test_images": IMAGES}, "an array 'test_images' but no 'test_labels'"),
         ({"test_images": IMAGES[:, :, :4, :4], "test_labels": LABELS}, "1x4x4 and 1x6x6; resize them"),
         ({"shift": 2.0}, "'shift' is 2.0"),
@@ -78,6 +82,14 @@ def test_what_is_no_such_file(tmp_path: Path) -> None:
         load_arrays(path, seed=0)
     with pytest.raises(DataError, match="has no array 'images'"):
         load_arrays(saved(tmp_path, pixels=IMAGES), seed=0)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", "pixels")
+    with pytest.raises(DataError, match="'images' is no array"):
+        load_arrays(path, seed=0)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", b"\x93NUMPY\x01\0\x08\0{'a': (\n")
+    with pytest.raises(DataError, match="file of plain arrays"):
+        load_arrays(path, seed=0)
 
 
 def test_a_file_that_claims_more_than_there_is_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from nas_edge.plugins import load_plugins
 from nas_edge.targets.references import reference_models
 
 from ..studies import tiny_values
+from .arrays import damaged_arrays
 from .damage import anything, damaged_bytes, damaged_json, damaged_toml, damaged_value, written
 from .networks import SOUND, damaged_model
 
@@ -203,6 +204,15 @@ def plugin_configs(draw: DrawFn) -> Case:
 
 
 @st.composite
+def data_sets(draw: DrawFn) -> Case:
+    """Arrays in a file. Pictures in a folder have tests of their own: Pillow is what reads them."""
+    values = {**tiny_values(Path("runs/other"), study="other"), "data": f"arrays:{FOLDER}/data.npz"}
+    content = "\n".join(f"{json.dumps(k)} = {written(v, toml=True)}" for k, v in values.items())
+    files = {"study.toml": content.encode(), "data.npz": draw(damaged_arrays())}
+    return Case("data sets", ("search", f"{FOLDER}/study.toml"), files)
+
+
+@st.composite
 def agent_messages(draw: DrawFn) -> Case:
     if draw(st.booleans()):
         return Case("agent messages", (), {REQUESTS: draw(_requests())})
@@ -257,5 +267,6 @@ KINDS: dict[str, SearchStrategy[Case]] = {
     "profiles": profiles(),
     "recipes": recipes(),
     "plugin configs": plugin_configs(),
+    "data sets": data_sets(),
     "agent messages": agent_messages(),
 }
