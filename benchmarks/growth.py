@@ -46,7 +46,7 @@ from nas_edge.evaluate import evaluate
 from nas_edge.plugins import load_plugins
 from nas_edge.samplers.registered import make_sampler
 from nas_edge.store.study import StoredStudy
-from tests.postgresql import postgresql_server
+from tests.servers import postgresql_server
 
 NAME = "growth"
 GOALS = {"trial_ms": 250.0, "show_s": 2.0, "report_s": 10.0, "worker_mb": 1000.0}

@@ -7,20 +7,19 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from nas_edge.plugins import Registry, load_plugins
 from nas_edge.store.database import close_storages
 
-from .mariadb import mariadb_server
-from .postgresql import PostgreSQL, postgresql_server
+from .servers import DatabaseServer, mariadb_server, postgresql_server
 from .sharing import sharing
 from .studies import install_tiny
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    with sharing(alone=item.get_closest_marker("alone") is not None):
+    folder = item.session.config.cache.mkdir("sharing")
+    with sharing(folder, alone=item.get_closest_marker("alone") is not None):
         return (yield)
 
 
@@ -51,36 +50,24 @@ def tiny_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]:
     """A PostgreSQL server for this test run."""
     with postgresql_server(tmp_path_factory.mktemp("pg")) as running:
         yield running
 
 
 @pytest.fixture
-def postgresql(server: PostgreSQL) -> Iterator[PostgreSQL]:
+def postgresql(server: DatabaseServer) -> Iterator[DatabaseServer]:
     """The same, with the connections of a test closed after it."""
     yield server
     close_storages()
 
 
 @pytest.fixture(scope="session")
-def mariadb_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]:
     """A MariaDB server for this test run."""
-    with mariadb_server(tmp_path_factory.mktemp("mariadb")) as url:
-        yield url
-
-
-@pytest.fixture
-def mariadb(mariadb_url: str) -> Iterator[str]:
-    """The URL of an empty database there."""
-    engine = sa.create_engine(mariadb_url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sa.text("DROP DATABASE IF EXISTS studies"))
-        connection.execute(sa.text("CREATE DATABASE studies"))
-    engine.dispose()
-    yield sa.make_url(mariadb_url).set(database="studies").render_as_string(hide_password=False)
-    close_storages()
+    with mariadb_server(tmp_path_factory.mktemp("mariadb")) as running:
+        yield running
 
 
 @pytest.fixture

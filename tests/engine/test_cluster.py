@@ -17,7 +17,7 @@ from nas_edge.errors import UserError
 from nas_edge.plugins import Registry
 from nas_edge.store.study import StoredStudy
 
-from ..postgresql import PostgreSQL
+from ..servers import DatabaseServer
 from ..studies import NAS_EDGE, assert_whole, environment, opened, study_file, tiny_config, tiny_values
 
 has_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
@@ -57,7 +57,7 @@ def test_what_is_no_address_is_named(capsys: pytest.CaptureFixture[str]) -> None
 @has_ray
 @pytest.mark.long
 def test_a_node_that_dies_loses_nothing(
-    tiny: Registry, tiny_site: Path, tmp_path: Path, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+    tiny: Registry, tiny_site: Path, tmp_path: Path, postgresql: DatabaseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, trials, out = postgresql.database(), 24, tmp_path / "shared"
     values = tiny_values(out, storage=url, trials=trials, audit_trials=0, workers=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,12 @@ from optuna.trial import TrialState
 from nas_edge.cli import main
 from nas_edge.config import parse_config
 from nas_edge.plugins import Registry
+from nas_edge.store.database import close_storages
 from nas_edge.store.locate import locate
 from nas_edge.store.processes import GRACE_S, worker_mark
 from nas_edge.store.study import StoredStudy
 
-from ..postgresql import PostgreSQL
+from ..servers import DatabaseServer
 from ..studies import NAS_EDGE, assert_whole, environment, found, opened, search, study_file, tiny_config, tiny_values
 
 # Seconds ago, by the clock of each.
@@ -27,10 +29,11 @@ AGO = {"postgresql": "make_interval(secs => :ago)", "mysql": "INTERVAL :ago SECO
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
-def url(request: pytest.FixtureRequest) -> str:
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """Of an empty database."""
-    server = request.getfixturevalue(request.param)
-    return server.database() if isinstance(server, PostgreSQL) else str(server)
+    server: DatabaseServer = request.getfixturevalue(request.param)
+    yield server.database()
+    close_storages()
 
 
 def test_a_search_finds_there_what_it_finds_on_sqlite(tiny: Registry, tmp_path: Path, url: str) -> None:
@@ -46,7 +49,7 @@ def test_a_search_finds_there_what_it_finds_on_sqlite(tiny: Registry, tmp_path: 
 
 
 def test_machines_share_a_study(
-    tiny: Registry, tiny_site: Path, tmp_path: Path, postgresql: PostgreSQL, capsys: pytest.CaptureFixture[str]
+    tiny: Registry, tiny_site: Path, tmp_path: Path, postgresql: DatabaseServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two processes that no lock of a machine keeps apart, as their locks are in other folders."""
     url, trials = postgresql.database(), 8
@@ -69,7 +72,9 @@ def test_machines_share_a_study(
     assert f"{trials} finished" in capsys.readouterr().out
 
 
-def test_a_worker_joins_and_takes_over(tiny: Registry, tiny_site: Path, tmp_path: Path, postgresql: PostgreSQL) -> None:
+def test_a_worker_joins_and_takes_over(
+    tiny: Registry, tiny_site: Path, tmp_path: Path, postgresql: DatabaseServer
+) -> None:
     """It waits for the study's teacher, trains none of its own, and ends what the first one was killed in."""
     url, trials, out = postgresql.database(), 6, tmp_path / "shared"
     values = tiny_values(out, storage=url, trials=trials, techniques=["distill"], audit_trials=0)
@@ -97,7 +102,7 @@ def test_a_worker_joins_and_takes_over(tiny: Registry, tiny_site: Path, tmp_path
 
 
 def test_a_worker_without_the_studys_folder_is_told(
-    tiny: Registry, tmp_path: Path, postgresql: PostgreSQL, capsys: pytest.CaptureFixture[str]
+    tiny: Registry, tmp_path: Path, postgresql: DatabaseServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = postgresql.database()
     search(tiny_config(tmp_path / "made", storage=url, trials=1, audit_trials=0), tiny)

@@ -16,8 +16,8 @@ from nas_edge.store.processes import worker_mark
 from nas_edge.store.proxy import _call
 from nas_edge.store.study import StoredStudy
 
-from ..postgresql import PostgreSQL
 from ..proxies import free_port, storage_proxy
+from ..servers import DatabaseServer
 from ..studies import (
     NAS_EDGE,
     assert_whole,
@@ -49,7 +49,7 @@ def test_a_search_finds_there_what_it_finds_in_a_file(tiny: Registry, tmp_path: 
 
 @pytest.mark.long
 def test_machines_share_a_study_by_the_command(
-    tiny: Registry, tiny_site: Path, tmp_path: Path, postgresql: PostgreSQL
+    tiny: Registry, tiny_site: Path, tmp_path: Path, postgresql: DatabaseServer
 ) -> None:
     """The proxy is a process of its own; two searches use it, and end clearly once it is gone."""
     port, trials = free_port(), 5

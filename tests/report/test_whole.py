@@ -16,8 +16,8 @@ from nas_edge.report.writing import plain
 from nas_edge.store.database import close_storages
 from nas_edge.store.study import StoredStudy
 
-from ..postgresql import PostgreSQL
 from ..proxies import storage_proxy
+from ..servers import DatabaseServer
 from .made import DEVICE, hand_made, made_study
 
 
@@ -33,7 +33,7 @@ def test_a_report_is_the_same_by_way_of_a_proxy(tmp_path: Path) -> None:
         close_storages()
 
 
-def test_a_report_is_the_same_on_postgresql(postgresql: PostgreSQL, tmp_path: Path) -> None:
+def test_a_report_is_the_same_on_postgresql(postgresql: DatabaseServer, tmp_path: Path) -> None:
     here = data(StudyReport.of(made_study(tmp_path / "here", baseline="random")))
     there = data(StudyReport.of(made_study(tmp_path / "there", baseline="random", storage=postgresql.database())))
     assert there == here

@@ -20,7 +20,7 @@ from nas_edge.plugins import Registry
 from nas_edge.store.artifacts import BucketArtifactStore
 from nas_edge.store.study import StoredStudy
 
-from ..postgresql import PostgreSQL
+from ..servers import DatabaseServer
 from ..studies import assert_whole, search, tiny_config
 
 AWS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -59,7 +59,7 @@ def test_a_study_keeps_its_models_in_a_bucket(tiny: Registry, tmp_path: Path, bu
 
 
 def test_a_worker_needs_no_shared_folder(
-    tiny: Registry, tmp_path: Path, bucket: str, postgresql: PostgreSQL, capsys: pytest.CaptureFixture[str]
+    tiny: Registry, tmp_path: Path, bucket: str, postgresql: DatabaseServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = postgresql.database()
     config = tiny_config(tmp_path / "a", storage=url, trials=1, techniques=["distill"], artifacts=bucket)

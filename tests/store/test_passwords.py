@@ -11,7 +11,7 @@ from nas_edge.cli import main
 from nas_edge.plugins import Registry
 from nas_edge.store.database import close_storages, open_storage, shown
 
-from ..postgresql import PostgreSQL
+from ..servers import DatabaseServer
 from ..studies import keep_profile, study_file, tiny_config, tiny_values
 
 PASSWORD = "geh{eim}"
@@ -45,7 +45,7 @@ def test_urls_are_shown_without(url: str, text: str) -> None:
 
 
 def test_a_search_and_what_it_leaves(
-    tiny: Registry, postgresql: PostgreSQL, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tiny: Registry, postgresql: DatabaseServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     url, out = with_password(postgresql.database()), tmp_path / "run"
     values = tiny_values(out, storage=url, trials=1)
@@ -88,7 +88,7 @@ def test_a_search_and_what_it_leaves(
 def test_a_refused_connection(
     command: str,
     change: dict[str, object],
-    server: PostgreSQL,
+    server: DatabaseServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],

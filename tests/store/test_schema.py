@@ -21,7 +21,7 @@ from nas_edge.store.schema import back_up, prepare_tables
 from nas_edge.store.study import StoredStudy
 from nas_edge.store.tables import Tables
 
-from ..postgresql import PostgreSQL
+from ..servers import DatabaseServer
 
 RELEASED = Path(__file__).parent / "released"
 RELEASES = sorted(path.stem for path in RELEASED.glob("*.sql"))
@@ -137,7 +137,7 @@ def test_a_backup_holds_what_is_not_yet_in_the_file(tmp_path: Path) -> None:
 
 
 def test_a_server_is_upgraded_by_a_command(
-    later: pytest.MonkeyPatch, postgresql: PostgreSQL, capsys: pytest.CaptureFixture[str]
+    later: pytest.MonkeyPatch, postgresql: DatabaseServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = postgresql.database()
     engine = open_storage(url, create=True).engine
@@ -179,7 +179,7 @@ def test_optunas_older_tables_are_upgraded_too(tmp_path: Path) -> None:
     assert not has_index(sa.create_engine(f"sqlite:///{tmp_path}/{name}"))
 
 
-def test_optunas_older_tables_in_a_server_wait_for_the_command(postgresql: PostgreSQL) -> None:
+def test_optunas_older_tables_in_a_server_wait_for_the_command(postgresql: DatabaseServer) -> None:
     url = postgresql.database()
     make_optuna_older(open_storage(url, create=True).engine)
     close_storages()

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_edge.store.database import disconnect, open_database
 from nas_edge.store.storage import QuickStorage
 
-from ..postgresql import PostgreSQL
+from ..servers import DatabaseServer
 
 
 def optunas(
@@ -45,7 +45,7 @@ def fill(study: optuna.Study) -> None:
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QuickStorage]:
     url = f"sqlite:///{tmp_path}/study.db"
     if request.param == "postgresql":
-        server: PostgreSQL = request.getfixturevalue("postgresql")
+        server: DatabaseServer = request.getfixturevalue("postgresql")
         url = server.database()
     opened = open_database(url, create=True)
     yield opened

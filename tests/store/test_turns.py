@@ -26,10 +26,8 @@ def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rows]:
             yield open_storage(address, create=False).rows
             close_storages()
         return
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgresql").database()
-    elif request.param == "mariadb":
-        url = request.getfixturevalue("mariadb")
+    if request.param != "sqlite":
+        url = request.getfixturevalue(request.param).database()
     storage = open_database(url, create=True)
     yield storage.rows
     disconnect(storage)
