@@ -23,7 +23,7 @@ OBJECTIVES = ("accuracy", "latency_ms", "size_bytes")
 # standard errors of the difference of two accuracies near 95 % on 350 images.
 MAX_DROP = 5.0
 LARGEST = "largest"
-TRAINING = "train."  # before the names of `TrainConfig`, where they are given among choices
+TRAIN_PREFIX = "train."  # before the names of `TrainConfig`, where they are given among choices
 
 
 class TrainConfig(BaseModel):
@@ -291,7 +291,7 @@ def make_config(file: Path | None, options: Mapping[str, Any]) -> StudyConfig:
             raise UserError("threads and target are both given; write the target as 'local?threads=N'")
         given["target"] = f"local?threads={threads}"
     values.update(given)
-    trained = {name.removeprefix(TRAINING): chosen.pop(name) for name in list(chosen) if name.startswith(TRAINING)}
+    trained = {n.removeprefix(TRAIN_PREFIX): chosen.pop(n) for n in list(chosen) if n.startswith(TRAIN_PREFIX)}
     trained |= {} if samples is None else {"samples": samples}
     if chosen and isinstance(filed := values.get("set", {}), Mapping):
         values["set"] = {**_flattened(filed), **chosen}

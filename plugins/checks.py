@@ -14,10 +14,18 @@ def refuse(technique: str, field: str, value: object, must: str, remedy: str) ->
 
 
 def check_number(
-    technique: str, field: str, value: object, *, above: float, below: float = math.inf, remedy: str
+    technique: str,
+    field: str,
+    value: object,
+    *,
+    above: float,
+    below: float = math.inf,
+    or_zero: bool = False,
+    remedy: str,
 ) -> None:
-    """A real number with above < value < below."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < below:
+    """A real number with above < value < below, or 0 where that stands for none."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and (above < value < below or (or_zero and value == 0))):  # type: ignore[operator]
         limits = f"above {above:g}" + ("" if math.isinf(below) else f" and below {below:g}")
         raise refuse(technique, field, value, f"a number {limits}", remedy)
 

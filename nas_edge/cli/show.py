@@ -10,8 +10,7 @@ from nas_edge.cli import complete
 from nas_edge.cli.inspect import JsonFlag
 from nas_edge.cli.study import StorageOption, StudyArgument, located, names_of
 from nas_edge.errors import UserError
-from nas_edge.report.selection import FIGURES, Selection, State
-from nas_edge.spec import JOINED
+from nas_edge.report.selection import FIGURES, Selection, State, acting
 
 if TYPE_CHECKING:
     from nas_edge.store.study import StoredStudy
@@ -80,8 +79,7 @@ def show(
 
 def _techniques(stored: StoredStudy, trials: list[dict[str, Any]]) -> set[str]:
     """Those that the study searches over, and those that act in its trials."""
-    seen = {name for row in trials for name in (row["techniques"] or "").split(JOINED) if name}
-    return seen | set(stored.config.techniques or ())
+    return set(stored.config.techniques or ()).union(*map(acting, trials))
 
 
 def _trial(stored: StoredStudy, number: int) -> dict[str, Any]:

@@ -53,10 +53,11 @@ def compress_config(model: str, options: Mapping[str, Any]) -> StudyConfig:
     return make_config(None, {**DEFAULTS, **given, "model": model, "goals": goals, "train": train})
 
 
-def goals_met(session: Session, stored: StoredStudy, progress: Progress) -> bool:
+def goals_met(session: Session, stored: StoredStudy, progress: Progress, doubted: set[int]) -> bool:
     """Whether a trial meets all goals on the target, and its accuracy by more than chance: then no more are needed.
 
-    What is promising is measured now. A target that cannot be measured costs a warning.
+    What is promising is measured now. A target that cannot be measured costs a warning. Trials that may meet the goals
+    by chance are added to those `doubted`, and not looked at again.
     """
     standings = Standings.of(stored)
     if standings is None:
@@ -68,13 +69,13 @@ def goals_met(session: Session, stored: StoredStudy, progress: Progress) -> bool
     if winner is None:
         return False
     number = winner.trial.number
-    if number in session.doubted:
+    if number in doubted:
         return False
     spare = _spare_points(session, stored, standings, winner)
     if spare is None or spare >= 0:
         progress.say(f"trial {number} meets all goals")
         return True
-    session.doubted.add(number)
+    doubted.add(number)
     progress.say(f"trial {number} meets all goals, but its accuracy may do so by chance: the search goes on")
     return False
 

@@ -28,6 +28,7 @@ class Ending:
 
     def __post_init__(self) -> None:
         self._auditor = Auditor(self.session, self.stored, self.progress)
+        self._doubted: set[int] = set()  # trials that may meet the goals of a compression by chance
 
     def after_trial(self, finished: int) -> bool:
         self._auditor.after_trial(finished)
@@ -36,9 +37,8 @@ class Ending:
 
     def reached(self) -> bool:
         """Whether the goals of a compression are met, or what a search is to reach is reached."""
-        return goals_met(self.session, self.stored, self.progress) or until_measured(
-            self.session, self.stored, self.progress
-        )
+        asked = self.session, self.stored, self.progress
+        return goals_met(*asked, self._doubted) or until_measured(*asked)
 
     def _notice_plateau(self) -> None:
         """Say so each time that as many trials again have brought no new member of the front."""

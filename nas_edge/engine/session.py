@@ -8,7 +8,7 @@ import logging
 import math
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,6 @@ class Session:
     teacher: nn.Module | None = None
     predictions: StoredPredictions | None = None  # those of the profile in use
     shared: SharedWeights | None = None  # of the supernet
-    doubted: set[int] = field(default_factory=set)  # trials that may meet the goals of a compression by chance
 
     @classmethod
     def open(cls, config: StudyConfig, registry: Registry) -> Session:

@@ -9,11 +9,10 @@ from typing import Any, TypeVar
 
 from nas_edge.conditions import Where
 from nas_edge.errors import UserError, unknown_name
-from nas_edge.spec import JOINED
+from nas_edge.spec import JOINED, NONE
 
 # What can be asked of a trial, and of a member of the front. Not the test split: who chooses by it has none left.
 FIGURES = ("number", "accuracy", "latency_ms", "measured_ms", "size_bytes")
-NONE = "none"
 
 Row = TypeVar("Row")
 
@@ -35,6 +34,11 @@ class State(StrEnum):
     @classmethod
     def of(cls, optuna: str) -> State:
         return next(state for state in cls if state.optuna == optuna)
+
+
+def acting(row: Mapping[str, Any]) -> set[str]:
+    """The techniques in the row of a trial, "none" as it is called there; nothing of one that was not evaluated."""
+    return set(row["techniques"].split(JOINED)) if row["techniques"] else set()
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,6 @@ class Selection:
     def _wants(self, row: Mapping[str, Any]) -> bool:
         if self.state is not None and row.get("state", State.FINISHED.optuna) != self.state.optuna:
             return False
-        if self.techniques and not {*self.techniques} <= {*(row["techniques"] or "").split(JOINED)}:
+        if self.techniques and not {*self.techniques} <= acting(row):
             return False
         return self.where is None or self.where.met(row)

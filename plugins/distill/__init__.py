@@ -43,8 +43,8 @@ class DistillConfig:
     def __post_init__(self) -> None:
         check_number("distill", "temperature", self.temperature, above=0, remedy="try 1 to 6")
         check_choice("distill", "method", self.method, METHODS)
-        if self.method not in GUIDED or self.weight != 0 or isinstance(self.weight, bool):
-            check_number("distill", "weight", self.weight, above=0, remedy="try 0.3 to 3, or leave distill out")
+        guided, remedy = self.method in GUIDED, "try 0.3 to 3, or leave distill out"
+        check_number("distill", "weight", self.weight, above=0, or_zero=guided, remedy=remedy)
         check_number("distill", "method_weight", self.method_weight, above=0, remedy="try 0.3 to 10")
         check_count("distill", "depths", self.depths, remedy="try 1 to 4")
         check_choice("distill", "relation", self.relation, RELATIONS)

@@ -75,8 +75,8 @@ class QuantizeConfig:
             raise refuse("quantize", "block_size", self.block_size, "16, 32, 64, 128 or 256", "use 32")
         if not _whole(self.float_layers) or self.float_layers < 0:
             raise refuse("quantize", "float_layers", self.float_layers, "a whole number of at least 0", "try 0 to 4")
-        if self.min_sqnr_db != 0 or isinstance(self.min_sqnr_db, bool):
-            check_number("quantize", "min_sqnr_db", self.min_sqnr_db, above=0, remedy="try 15 to 30, or 0 for any")
+        remedy = "try 15 to 30, or 0 for any"
+        check_number("quantize", "min_sqnr_db", self.min_sqnr_db, above=0, or_zero=True, remedy=remedy)
         for name in SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise refuse("quantize", name, getattr(self, name), "true or false", "use true")
