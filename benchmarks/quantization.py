@@ -1,11 +1,12 @@
 """What quantization costs trained MobileNet-style networks: int8 with the defaults, and weights of 4, 3 and 2 bits.
 
-    python benchmarks/quantization.py --data fashion-mnist:ROOT [--images 60000] [--folder F] [--json]
+    python benchmarks/quantization.py --data fashion-mnist:ROOT [--bits 4 3 2] [--images 60000] [--folder F] [--json]
 
 Three networks are trained: in the style of MobileNetV1 (ReLU), V2 (ReLU6) and V3 (hard-swish, squeeze-excite).
 Each is given to `nas-edge compress` with one technique fixed and the gate off: `quantize` at its defaults, `quantize`
 with fewer bits for the weights (plain, and with equalization and bias correction), and `qat` with as many after a
-training on `--images`. Accuracy is that of the files in ONNX Runtime on the test split. Prints one JSON object.
+training on `--images`. Beside them stands what ONNX Runtime's own `quantize_static` makes with weights of 4 bits, per
+tensor and per channel. Accuracy is that of the files in ONNX Runtime on the test split. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import nas_edge
 from benchmarks.support.baseline_training import Setting, trained_baseline
+from benchmarks.support.compression_ways import GRANULARITIES, calibration_images
 from benchmarks.support.log import Log, log
+from benchmarks.support.torchvision_families import prepared_int8
 from nas_edge.engine.recipes import copy_model
+from nas_edge.export import save_model
 from nas_edge.export.runtime import accuracy
 
 NETWORKS = {"MobileNetV1": "fashion_mnist_v1", "MobileNetV2": "fashion_mnist", "MobileNetV3": "fashion_mnist_v3"}
@@ -35,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="fashion-mnist:ROOT")
     parser.add_argument("--networks", nargs="+", choices=tuple(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--bits", type=int, nargs="+", choices=FEW_BITS, default=list(FEW_BITS))
     parser.add_argument("--images", type=int, default=60_000, help="that quantization-aware training sees")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("runs/quantization-benchmark"))
@@ -60,7 +65,7 @@ def _row(arguments: argparse.Namespace, network: str) -> dict[str, Any]:
         return round(100 * (before - made), 2)
 
     rows = {}
-    for bits in FEW_BITS:
+    for bits in arguments.bits:
         after = {**INT8, "quantize.weight_bits": bits}
         plain, corrected = lost(f"after_{bits}", after), lost(f"corrected_{bits}", {**after, **CORRECTED})
         trained = lost(f"trained_{bits}", {"qat.enabled": True, "qat.weight_bits": bits})
@@ -74,7 +79,19 @@ def _row(arguments: argparse.Namespace, network: str) -> dict[str, Any]:
         "float_test_accuracy": round(before, 4),
         "int8_loss_points": lost("int8", INT8),
         "loss_points_by_weight_bits": rows,
+        "quantize_static_4_bits_loss_points": {
+            name: round(100 * (before - _by_onnxruntime(arguments, setting, per_channel)), 2)
+            for name, per_channel in GRANULARITIES.items()
+        },
     }
+
+
+def _by_onnxruntime(arguments: argparse.Namespace, setting: Setting, per_channel: bool) -> float:
+    """The test accuracy of what ONNX Runtime's own tool makes with weights of 4 bits."""
+    path = setting.folder / f"quantize_static_4_{'channel' if per_channel else 'tensor'}.onnx"
+    images = calibration_images(setting, arguments.seed)
+    save_model(prepared_int8(setting.folder / "baseline.onnx", images, per_channel=per_channel, weight_bits=4), path)
+    return accuracy(path, setting.images.test)
 
 
 def _made(arguments: argparse.Namespace, setting: Setting, choices: dict[str, Any], folder: Path) -> float:

@@ -309,7 +309,7 @@ def _flattened(choices: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return _flat(choices)
     except ValueError as error:
-        raise UserError(f"--set: {error}") from None
+        raise UserError(f"set: {error}") from None
 
 
 def parse_config(values: Mapping[str, Any], origin: str | None = None) -> StudyConfig:

@@ -210,7 +210,7 @@ def test_the_training_is_chosen_by_name_too(tmp_path: Path) -> None:
         ({"max_drop": 101.0}, "--max-drop is 101.0: input should be less than or equal to 100"),
         ({"train": {"precision": "half"}}, "train.precision is 'half': input should be 'float32', 'bfloat16' or"),
         ({"train": {"finetune_share": 0.7}}, "recovery_share and finetune_share together must be below 1, not 1.1; l"),
-        ({"set": ["a.b={}"]}, "--set: a.b is {}; give true or false, a number or a word"),
+        ({"set": ["a.b={}"]}, "set: a.b is {}; give true or false, a number or a word"),
         ({"set": ["train.precision=half"]}, "train.precision is 'half': input should be 'float32', 'bfloat16' or"),
         ({"set": ["train.precission=half"]}, "unknown key 'train.precission'; did you mean 'train.precision'?"),
         ({"set": ["train.precision=float32,bfloat16"]}, "train.precision is ['float32', 'bfloat16']: input should be"),

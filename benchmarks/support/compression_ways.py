@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 import torch_pruning
@@ -28,6 +30,7 @@ WIDTHS = (0.75, 0.5, 0.35)
 RECOVERY_RATE, STUDENT_RATE = 1e-3, 3e-3
 TEMPERATURE, TEACHER_SHARE = 4.0, 0.9  # as Hinton et al. 2015 and most who followed
 CALIBRATION_IMAGES = 512
+GRANULARITIES = {"per tensor": False, "per channel": True}  # as `quantize_static` takes them
 # What a user asks of `compress`, one study each, and the share of the images that each may spend.
 ASKED: dict[str, dict[str, Any]] = {
     "2.4 times as fast at a loss of 0.35 points": {"max_drop": 0.35, "min_speedup": 2.4},
@@ -51,13 +54,18 @@ class Model:
 Way = Callable[[Setting, nn.Module, int, int], list[Model]]
 
 
-def quantize_static(setting: Setting, network: nn.Module, seed: int, images: int) -> list[Model]:
-    """ONNX Runtime's own static quantization after its own preparation: per tensor, its default, and per channel."""
+def calibration_images(setting: Setting, seed: int) -> list[npt.NDArray[np.float32]]:
+    """Some of the training images, `[1, channels, side, side]` in 0..1 each."""
     train, generator = setting.images.train.images, torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(train), generator=generator)[:CALIBRATION_IMAGES]
-    calibration = [(train[i : i + 1].float() / 255).numpy() for i in chosen.tolist()]
+    return [(train[i : i + 1].float() / 255).numpy() for i in chosen.tolist()]
+
+
+def quantize_static(setting: Setting, network: nn.Module, seed: int, images: int) -> list[Model]:
+    """ONNX Runtime's own static quantization after its own preparation: per tensor, its default, and per channel."""
+    calibration = calibration_images(setting, seed)
     made = []
-    for name, per_channel in (("per tensor", False), ("per channel", True)):
+    for name, per_channel in GRANULARITIES.items():
         path = _folder(setting, "quantize_static", seed) / f"{name.replace(' ', '_')}.onnx"
         if not path.exists():
             save_model(prepared_int8(setting.folder / "baseline.onnx", calibration, per_channel=per_channel), path)

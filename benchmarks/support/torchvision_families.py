@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +57,11 @@ def _int8(plain: Path, side: int) -> onnx.ModelProto:
 
 
 def prepared_int8(
-    plain: Path, images: Sequence[npt.NDArray[np.float32]], *, per_channel: bool = True
+    plain: Path,
+    images: Sequence[npt.NDArray[np.float32]],
+    *,
+    per_channel: bool = True,
+    weight_bits: Literal[4, 8] = 8,
 ) -> onnx.ModelProto:
     """Static int8 by ONNX Runtime's own tool, after its own preparation of the file."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -64,4 +69,4 @@ def prepared_int8(
     with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
-        return static_int8(onnx.load(prepared), images, per_channel=per_channel)
+        return static_int8(onnx.load(prepared), images, per_channel=per_channel, weight_bits=weight_bits)

@@ -51,12 +51,12 @@ def check_choices(
             continue
         if owner not in by_name:
             if owner in set(installed):
-                raise UserError(f"--set {name}: {owner!r} is not searched over; add it to --techniques")
+                raise UserError(f"set {name}: {owner!r} is not searched over; add it to --techniques")
             known = [f"{n}.{field_name if field_name in _names(t) else ENABLED}" for n, t in by_name.items()]
             raise unknown_name("choice", name, [*known, space.name] if field_name else by_name)
         names = [f"{owner}.{n}" for n in _names(by_name[owner])]
         if not field_name:
-            raise UserError(f"--set {name} is no decision; name one of {', '.join(names)}")
+            raise UserError(f"set {name} is no decision; name one of {', '.join(names)}")
         if field_name not in _names(by_name[owner]):
             raise unknown_name("choice", name, names)
     _check_space(choices, space)
@@ -87,7 +87,7 @@ def _check_space(choices: Choices, space: SearchSpace) -> None:
             raise unknown_name("choice", name, recorder.seen)
         for value in choices.values[name]:
             if not _within(value, recorder.seen[name]):
-                raise UserError(f"--set {name}: {value!r} will not do; give {described(recorder.seen[name])}")
+                raise UserError(f"set {name}: {value!r} will not do; give {described(recorder.seen[name])}")
 
 
 def _within(value: Any, row: Mapping[str, Any]) -> bool:
@@ -106,14 +106,14 @@ def _check_technique(choices: Choices, technique: Technique) -> None:
     """
     for value in choices.values.get(f"{technique.name}.{ENABLED}", ()):
         if not isinstance(value, bool):
-            raise UserError(f"--set {technique.name}.{ENABLED}: {value!r} will not do; give true or false")
+            raise UserError(f"set {technique.name}.{ENABLED}: {value!r} will not do; give true or false")
     faults = []
     for f in fields(technique.config_type):
         name = f"{technique.name}.{f.name}"
         for value in choices.values.get(name, ()):
             reason = _fault(Choices({**choices.values, name: (value,)}), technique)
             if reason is not None:
-                faults.append((f" {f.name}={value!r} " not in reason, f"--set {name}: {value!r} will not do: {reason}"))
+                faults.append((f" {f.name}={value!r} " not in reason, f"set {name}: {value!r} will not do: {reason}"))
     if faults:
         raise UserError(min(faults, key=lambda fault: fault[0])[1])
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,11 @@ import onnx
 
 
 def static_int8(
-    model: onnx.ModelProto, images: Sequence[npt.NDArray[np.float32]], *, per_channel: bool = True
+    model: onnx.ModelProto,
+    images: Sequence[npt.NDArray[np.float32]],
+    *,
+    per_channel: bool = True,
+    weight_bits: Literal[4, 8] = 8,
 ) -> onnx.ModelProto:
     """Static int8 (QDQ) as ONNX Runtime's own tool makes it of a model with one input, `input`."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -29,7 +34,7 @@ def static_int8(
                 _Images(images),
                 quant_format=QuantFormat.QDQ,
                 per_channel=per_channel,
-                weight_type=QuantType.QInt8,
+                weight_type=QuantType.QInt4 if weight_bits == 4 else QuantType.QInt8,
                 activation_type=QuantType.QUInt8,
             )
         return onnx.load_model(target)

@@ -101,7 +101,7 @@ def test_for_people(tiny: Registry, here: Path, capsys: pytest.CaptureFixture[st
         (MODEL, ["--max-latency-ms", "0"], "--max-latency-ms is 0.0: input should be greater than 0"),
         (MODEL, ["--max-drop", "little"], "invalid value"),
         (MODEL, ["--techniques", "prun"], "unknown technique 'prun'; did you mean 'prune'?"),
-        (MODEL, ["--set", "quantize.scheme=int9"], "--set quantize.scheme: 'int9' will not do"),
+        (MODEL, ["--set", "quantize.scheme=int9"], "set quantize.scheme: 'int9' will not do"),
         (MODEL, ["--set", "given.model=x"], "unknown choice 'given.model'"),
         (MODEL, ["--sampler", "ntpe"], "unknown sampler 'ntpe'"),
         (MODEL, ["--trials", "0"], "--trials is 0"),

@@ -31,7 +31,7 @@ def test_the_command_line_refuses_it_before_anything_is_trained(technique: str, 
     with pytest.raises(UserError) as caught:
         check_choices(Choices.of({f"{technique}.{field}": value}), MobileNetSpace(), TECHNIQUES)
     message = str(caught.value)
-    assert message.startswith(f"--set {technique}.{field}: {value!r} will not do: {technique}: {field}=")
+    assert message.startswith(f"set {technique}.{field}: {value!r} will not do: {technique}: {field}=")
 
 
 @pytest.mark.parametrize("method", ["outputs", "features", "attention", "relations"])
