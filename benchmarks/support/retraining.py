@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,10 +27,11 @@ from nas_edge.store.study import StoredStudy
 
 @dataclass(frozen=True)
 class Retrained:
-    """An ONNX file and its accuracy on the test split."""
+    """An ONNX file, its accuracy on the test split, and how long it took."""
 
     path: Path
     test_accuracy: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,11 @@ class Retraining:
         path, note = self.folder / f"{name}.onnx", self.folder / f"{name}.json"
         if not note.exists():
             log(f"training trial {trial.number} of {stored.config.name} again")
+            start = time.perf_counter()
             right = self._train(spec, undone, path)
-            note.write_text(json.dumps(right))
-        right = json.loads(note.read_text())
-        return None if right is None else Retrained(path, right)
+            note.write_text(json.dumps({"test_accuracy": right, "seconds": time.perf_counter() - start}))
+        found = json.loads(note.read_text())
+        return None if found["test_accuracy"] is None else Retrained(path, **found)
 
     def _train(self, spec: CandidateSpec, undone: set[str], path: Path) -> float | None:
         session = self.session
