@@ -77,6 +77,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         finished.setdefault(way, []).append(stored.finished())
         for m in minutes:
             fronts[way, seed, m] = _front(stored, started + datetime.timedelta(minutes=m), retraining)
+    if not any(fronts.values()):
+        raise SystemExit(f"no candidate was finished in {arguments.minutes} minutes; give more")
     points = _measured(fronts)
     reference = _reference(np.concatenate([of for (*_, m), of in points.items() if m == arguments.minutes]))
     whole = hypervolume(np.concatenate(list(points.values())), reference)

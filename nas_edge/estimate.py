@@ -33,12 +33,13 @@ class Predictions(Protocol):
 
 @dataclass(frozen=True)
 class Latency:
-    """A latency with its interval, and whether it was "predicted" or "measured"."""
+    """A latency with its interval, whether it was "predicted" or "measured", and why it may not be trusted."""
 
     ms: float
     low_ms: float
     high_ms: float
     source: str
+    unstable_because: str | None = None
 
 
 def predict(
@@ -100,7 +101,8 @@ class Estimator:
             path = self.work_dir / "measured.onnx"
             save_model(graph, path)
             found = self.target.measure(path, MEASURE_BUDGET_S)
-            self._measured[key] = Latency(found.p50_ms, found.low_ms, found.high_ms, "measured")
+            interval = (found.p50_ms, found.low_ms, found.high_ms)
+            self._measured[key] = Latency(*interval, "measured", found.unstable_because)
         return self._measured[key]
 
     def try_measured(self, graph: onnx.ModelProto) -> Latency | None:

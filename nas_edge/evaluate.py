@@ -15,6 +15,7 @@ from nas_edge.estimate import Estimator, Latency, Predictions
 from nas_edge.export import accuracy, sha256_of
 from nas_edge.gate import Gate
 from nas_edge.latency.graph import parameter_count, total_macs
+from nas_edge.machine_lock import working
 from nas_edge.making import timed
 from nas_edge.pipeline import produce
 from nas_edge.plugins import Registry
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from nas_edge.config import TrainConfig
 
 
+@working()
 def evaluate(
     registry: Registry,
     spec: CandidateSpec,
@@ -61,6 +63,7 @@ def evaluate(
         seconds={name: round(value, 3) for name, value in seconds.items()},
         steps=tuple(candidate.steps),
         techniques=candidate.techniques,
+        latency_unstable_because=latency.unstable_because,
     )
 
 

@@ -151,7 +151,7 @@ class Evaluation:
     `accuracy` is the fraction of validation images that the final ONNX file gets right in ONNX Runtime;
     `latency_ms` comes from `latency_source`, "predicted" or "measured"; `size_bytes` is the file that ships; `macs` is
     None where an operator is not known. `techniques` are those of the spec that act, without those that were undone;
-    None in a study from before any was.
+    None in a study from before any was. `latency_unstable_because` says why a measured latency may not be trusted.
     """
 
     key: str
@@ -167,6 +167,7 @@ class Evaluation:
     seconds: Mapping[str, float] = field(default_factory=dict)
     steps: tuple[StepRecord, ...] = ()
     techniques: tuple[str, ...] | None = None
+    latency_unstable_because: str | None = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Evaluation:

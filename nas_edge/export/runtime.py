@@ -14,6 +14,7 @@ from torch import nn
 from nas_edge.contracts import Split
 from nas_edge.data.batches import evaluation_batches
 from nas_edge.errors import ExportError, ModelError
+from nas_edge.machine_lock import give_way, working
 
 FATAL = 4
 TOLERANCE, QUANTIZED_TOLERANCE = 1e-4, 0.05
@@ -48,15 +49,15 @@ def accuracy(model: onnx.ModelProto | Path, split: Split) -> float:
     return int(hits(model, split).sum()) / len(split)
 
 
+@working()
 def hits(model: onnx.ModelProto | Path, split: Split) -> npt.NDArray[np.bool_]:
     """Which images of a split the ONNX model gets right in ONNX Runtime."""
     runner = session(model, threads=torch.get_num_threads())
-    return np.concatenate(
-        [
-            logits(runner, images.numpy()).argmax(1) == labels.numpy()
-            for images, labels in evaluation_batches(split, 256)
-        ]
-    )
+    found = []
+    for images, labels in evaluation_batches(split, 256):
+        give_way()
+        found.append(logits(runner, images.numpy()).argmax(1) == labels.numpy())
+    return np.concatenate(found)
 
 
 def check_parity(

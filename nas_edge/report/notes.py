@@ -89,7 +89,8 @@ def _figures(
     rows = [(f"**accuracy**, validation images{longer}", words.percent(evaluation.accuracy, 2))]
     if final is not None:
         rows.append((f"**accuracy**, {final['test_images']:,} test images", words.percent(final["test_accuracy"], 2)))
-    rows.append((f"**latency** of one image, {evaluation.latency_source}", found))
+    doubt = f" (unstable: {plain(evaluation.latency_unstable_because)})" if evaluation.latency_unstable_because else ""
+    rows.append((f"**latency** of one image, {evaluation.latency_source}", found + doubt))
     if measurement is not None and measurement.p50_ms != evaluation.latency_ms:
         rows.append(("**latency** of one image, measured at the end", measured(measurement)))
     rows.append(("**size** of the ONNX file", words.size(evaluation.size_bytes)))

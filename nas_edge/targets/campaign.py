@@ -84,6 +84,7 @@ class Campaign:
         anchor: Anchor | None = None,
     ) -> None:
         self.anchor = anchor
+        self.alone = True  # on its device, as far as that is known
         self._clients = list(clients)
         self._homes = min(homes or len(self._clients), len(self._clients))
         self._use_cpu_time = use_cpu_time
@@ -214,7 +215,7 @@ class Campaign:
     def can_be_anchor(self) -> bool:
         """Whether it was long and quiet enough to hold later campaigns to its typical speed."""
         visits = [visit for visits in self.visits for visit in visits]
-        if sum(sum(visit.wall_ms) for visit in visits) < ANCHOR_S * 1e3:
+        if not self.alone or sum(sum(visit.wall_ms) for visit in visits) < ANCHOR_S * 1e3:
             return False
         slowdowns = [visit.slowdown for visit in visits]
         spread = quantile(slowdowns, 0.75) / quantile(slowdowns, 0.25)

@@ -159,6 +159,8 @@ class AgentTarget(Target):
 
     def _doubt(self, campaign: Campaign) -> str | None:
         """Why all latencies of a campaign may be wrong: the device is not what it was when the anchor was made."""
+        if not campaign.alone:
+            return "other searches on this machine did not pause for it; measure again when they have ended"
         anchor, speed = campaign.anchor, campaign.speed()
         if anchor is None or 1 / SPEED_RANGE <= speed <= SPEED_RANGE:
             return None

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nas_edge import agent
 from nas_edge.errors import UserError
+from nas_edge.machine_lock import measuring
 from nas_edge.targets.address import Address
+from nas_edge.targets.campaign import Campaign
 from nas_edge.targets.device import AgentOptions, AgentTarget, parse_options
 from nas_edge.targets.process import AgentProcess
 
@@ -37,6 +41,13 @@ class LocalTarget(AgentTarget):
             return cls(**address.options)
         except UserError as error:
             raise UserError(f"target {text!r}: {error}") from None
+
+    @contextmanager
+    def campaign(self, seed: int = 0, *, homes: int | None = None) -> Iterator[Campaign]:
+        """What else this user's processes train or judge on this machine pauses meanwhile."""
+        with measuring() as alone, super().campaign(seed, homes=homes) as campaign:
+            campaign.alone = alone
+            yield campaign
 
     def start(self) -> AgentProcess:
         env = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}

@@ -23,6 +23,7 @@ from nas_edge.config import TrainConfig
 from nas_edge.contracts import ImageData, Objective, Split
 from nas_edge.data.batches import Batches, evaluation_batches
 from nas_edge.errors import UserError
+from nas_edge.machine_lock import give_way, working
 
 WARMUP_SHARE = 0.1
 FINETUNE_RATE = 0.1  # of the learning rate: the weights settle, and do not leave where they are
@@ -92,6 +93,7 @@ class ImageTrainer:
     finetune_samples: int = 0
     milestones: Milestones | None = None
 
+    @working()
     def fit(self, model: nn.Module, *, samples: int, objectives: Sequence[Objective] = ()) -> nn.Module:
         """A trained copy of the model, on the CPU and in eval mode, after about `samples` images seen."""
         keep_freed_memory()
@@ -122,6 +124,7 @@ class ImageTrainer:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, tuning))
         scaler = torch.amp.GradScaler(device.type, enabled=self.config.precision == "float16")
         for step, (inputs, labels) in enumerate(stream, start=1):
+            give_way()
             with autocast(self.config, device):
                 outputs = model(inputs.contiguous(memory_format=torch.channels_last)).float()
                 loss = F.cross_entropy(outputs, labels, label_smoothing=self.config.label_smoothing)
