@@ -11,10 +11,12 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from nas_edge import ArchSpec, Candidate, CandidateSpec, Step
+from nas_edge import ArchSpec, Candidate, CandidateSpec, Step, estimate
 from nas_edge.evaluate import artifacts, evaluate, make_draft
 from nas_edge.plugins import Registry
+from nas_edge.records import Evaluation
 
+from .engine.devices import Device
 from .studies import opened, sha256, tiny_config
 
 ARCH = ArchSpec("tiny", 1, {"width": 4, "features": 8, "kernel": 3})
@@ -52,6 +54,19 @@ def test_an_evaluation_is_of_the_file(quantized: bool, tiny: Registry, tmp_path:
     assert [s.technique for s in found.steps] == (["training", "quantize"] if quantized else ["training"])
     assert found.techniques == (("quantize",) if quantized else ())
     assert all(math.isfinite(v) for v in dataclasses.asdict(found)["seconds"].values())
+
+
+def test_a_measured_latency_keeps_its_doubts(tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device()
+    device.unstable.add(0)
+    monkeypatch.setattr(estimate, "_ask", lambda *_: None)  # no profile knows the network
+    session, _ = opened(tiny_config(tmp_path, train={"samples": 100}), tiny)
+    monkeypatch.setattr(type(session.target), "measure", lambda *given: device.measure(*given))
+    with session.context() as context:
+        _, found = evaluate(tiny, CandidateSpec(ARCH), context, session.config.train)
+    assert (found.latency_source, found.latency_ms) == ("measured", device.ms[found.onnx_sha256])
+    assert found.latency_unstable_because == "the clock moves; fix its frequency"
+    assert Evaluation.from_json(dataclasses.asdict(found)) == found
 
 
 def test_a_candidate_without_a_file_is_refused() -> None:
