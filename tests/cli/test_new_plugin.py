@@ -138,7 +138,7 @@ def test_a_target_is_known_by_its_cpu(tmp_path: Path, monkeypatch: pytest.Monkey
     cpus = []
     for number, lines in enumerate(
         (
-            "processor\t: 0\nmodel\t\t: 1\nmodel name\t: AMD EPYC 9R14\n\nprocessor\t: 1\nmodel name\t: AMD EPYC 9R14\n",
+            "processor\t: 0\nmodel\t\t: 1\nmodel name\t: AMD EPYC 9R14\n\n" * 2,
             "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\nModel\t\t: Raspberry Pi 4 Model B Rev 1.4\n",
         )
     ):

@@ -40,7 +40,10 @@ def test_a_plugin_can_be_checked_again() -> None:
 
 def test_a_file_that_cannot_be_read_fails_alone(tmp_path: Path) -> None:
     found = run(tmp_path, "import no_such_module_of_anyone\n", PASSES)
-    assert [(r.check, r.outcome) for r in found] == [("its checks can be collected", "failed"), ("it is fine", "passed")]
+    assert [(r.check, r.outcome) for r in found] == [
+        ("its checks can be collected", "failed"),
+        ("it is fine", "passed"),
+    ]
     assert "No module named 'no_such_module_of_anyone'" in found[0].message
 
 
