@@ -81,9 +81,10 @@ def _check_name(name: str, kind: Kind) -> None:
     taken = registry.owners.get((what, name))
     if taken is not None:
         raise UserError(f"there is a {what} {name!r} already, of {taken.distribution}; choose another name")
-    for plugin in (*registry.plugins, *registry.broken):
-        if plugin.name == name:
-            raise UserError(f"there is a plugin {name!r} already, of {plugin.distribution}; choose another name")
+    plugins = {info.name: info.distribution for info in registry.plugins}
+    plugins |= {broken.name: broken.distribution for broken in registry.broken}
+    if name in plugins:
+        raise UserError(f"there is a plugin {name!r} already, of {plugins[name]}; choose another name")
 
 
 def _contents(name: str, kind: Kind) -> dict[str, str]:

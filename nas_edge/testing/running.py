@@ -23,8 +23,8 @@ KINDS = {
     "sampler": ("SamplerTests", "make_sampler"),
 }
 # Nothing of pytest's own on the terminal; where a file cannot be collected, the checks of the others are still run.
-OPTIONS = ("-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:faulthandler", "--capture=no", "-c", os.devnull)
-OPTIONS += ("--noconftest", "--continue-on-collection-errors")
+OPTIONS = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:faulthandler", "--capture=no", "-c", os.devnull]
+OPTIONS += ["--noconftest", "--continue-on-collection-errors"]
 HEAD = """\
 from nas_edge.testing import PluginTests, SamplerTests, SearchSpaceTests, TargetTests, TechniqueTests
 from nas_edge.testing.running import plugin, registered

@@ -31,8 +31,8 @@ WRITTEN = (
     "tests/test_nas_edge_halves_twice.py",
 )
 # Words of the templates, names of what they import, a keyword once it is a class, and what pytest looks for.
-AWKWARD = ("example", "my_example", "technique", "config", "context", "measurement", "any", "kind", "u_s_e", "true")
-AWKWARD += ("plugin", "test_time", "nas_edge")
+AWKWARD = ["example", "my_example", "technique", "config", "context", "measurement", "any", "kind", "u_s_e", "true"]
+AWKWARD += ["plugin", "test_time", "nas_edge"]
 
 
 @pytest.mark.parametrize(
