@@ -119,7 +119,7 @@ class StudyConfig(BaseModel):
     max_latency_ms: float | None = Field(None, gt=0, description="latency budget of a candidate", examples=[2.0])
     techniques: list[str] | None = Field(
         None,
-        description="those to search over, by default all; `nas-edge plugins` lists them",
+        description="those to search over, by default all but those that must be named; `nas-edge plugins` lists them",
         examples=[["prune", "quantize", "distill"]],
     )
     set: dict[str, Any] = Field(

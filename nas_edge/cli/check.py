@@ -83,4 +83,10 @@ def _view(results: Sequence[CheckResult], counts: Counter[str]) -> RenderableTyp
         for result in results
         if result.outcome == "failed"
     ]
-    return Group(made, *failures, Text("\n" + ", ".join(f"{counts[outcome]} {outcome}" for outcome in STYLES)))
+    reasons: dict[str, list[str]] = {}
+    for result in results:
+        if result.outcome == "skipped":
+            reasons.setdefault(result.message, []).append(result.check)
+    skipped = [Text(f"\nskipped: {', '.join(checks)}\n  {reason}", "dim") for reason, checks in reasons.items()]
+    ends = ", ".join(f"{counts[outcome]} {outcome}" for outcome in STYLES)
+    return Group(made, *skipped, *failures, Text(f"\n{ends}"))

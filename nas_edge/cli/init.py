@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 MOST_TRIALS = 10_000  # where the time is to decide
-NONE, ALL = "none", "all"
+NONE, ALL, DEFAULT = "none", "all", "default"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ def init(
     budget: Annotated[str | None, typer.Option(help="Trials such as 40, or a time such as 30m, 2h or 1d.")] = None,
     techniques: Annotated[
         str | None,
-        typer.Option(help="Those to search over, comma-separated, all or none.", autocompletion=complete.techniques),
+        typer.Option(
+            help="Those to search over, comma-separated, or default, all or none.", autocompletion=complete.techniques
+        ),
     ] = None,
     study: Annotated[str | None, typer.Option(help="The study's name; by default that of the data set.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: defaults for what is not given.")] = False,
@@ -107,9 +109,14 @@ def _questions(registry: Registry, values: Mapping[str, Any]) -> Iterator[Questi
     yield Question(
         "budget", "How long: trials such as 40, or a time such as 30m, 2h or 1d", str(default["trials"]), _budget
     )
-    names = ", ".join(registry.techniques)
+    from nas_edge.engine.candidates import default_techniques  # only here: torch takes a while to load
+
+    considered = ", ".join(default_techniques(StudyConfig(), registry))
     yield Question(
-        "techniques", f"Techniques: all, none, or some of {names}", ALL, lambda answer: _techniques(registry, answer)
+        "techniques",
+        f"Techniques: default ({considered}), all, none, or some of {', '.join(registry.techniques)}",
+        DEFAULT,
+        lambda answer: _techniques(registry, answer),
     )
     name = parse_config(values).name
     yield Question("study", "Name of the study", name, lambda answer: {"study": parse_config({"study": answer}).study})
@@ -197,9 +204,9 @@ def _budget(answer: str) -> Mapping[str, Any]:
 
 
 def _techniques(registry: Registry, answer: str) -> Mapping[str, Any]:
-    if answer == ALL:
+    if answer == DEFAULT:
         return {}
-    names = names_of(answer)
+    names = [*registry.techniques] if answer == ALL else names_of(answer)
     for name in names or []:
         registry.find("technique", name)
     return {"techniques": names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from nas_edge import Measurement, MeasurementError, Target, hookimpl
 
 WARM_UP = 10
 LEAST_RUNS = 20
+CPUINFO = Path("/proc/cpuinfo")
+CPU = re.compile(r"^(?:model name|Model|CPU implementer|CPU part)\s*:\s*(.+)$", re.MULTILINE)
 
 
 class Example(Target):
@@ -24,7 +27,7 @@ class Example(Target):
     def fingerprint(self) -> dict[str, Any]:
         import onnxruntime
 
-        return {"cpu": platform.processor() or platform.machine(), "onnxruntime": onnxruntime.__version__, "threads": 1}
+        return {"cpu": _cpu(), "onnxruntime": onnxruntime.__version__, "threads": 1}
 
     def measure(self, model: Path, budget_s: float) -> Measurement:
         """The median run, and the 95 % interval of it that the order of the runs gives, whatever their distribution."""
@@ -48,6 +51,12 @@ class Example(Target):
             target=self.name,
             fingerprint=self.fingerprint(),
         )
+
+
+def _cpu() -> str:
+    """Its model: what was measured on one holds for no other."""
+    found = CPU.findall(CPUINFO.read_text(encoding="utf-8")) if CPUINFO.exists() else []
+    return ", ".join(dict.fromkeys(found)) or platform.processor() or platform.machine()  # each core says the same
 
 
 def _runner(model: Path) -> Callable[[], Any]:

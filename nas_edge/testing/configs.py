@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import fields
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import pytest
 
@@ -17,7 +18,7 @@ from nas_edge.testing.checks import doing, require
 
 REMEDY = re.compile(r"; *\w|\b(use|try|give|set|leave|install|choose|turn|remove)\b", re.IGNORECASE)
 REFUSE = 'in the config\'s __post_init__ raise InvalidCandidate(f"{technique}: {field}={value!r} must be ...; use ...")'
-NO_SUCH_FIELD = "no_such_field"
+NO_SUCH_FIELD, NO_SUCH_VALUE = "no_such_field", "no_such_value"
 
 
 class ConfigTests(checks.OwnWorld):
@@ -106,19 +107,33 @@ class ConfigTests(checks.OwnWorld):
     def test_an_unknown_field_is_refused(self, technique: Technique) -> None:
         self.refused(technique, {NO_SUCH_FIELD: 1}, "let config_from_json of the base class read it")
 
+    def test_a_value_of_another_type_is_refused(self, technique: Technique) -> None:
+        """Of each field that takes no text: as `--set` would give it, where what was typed is no number."""
+        wrong = [{name: NO_SUCH_VALUE} for name in fields_without_text(technique.config_type)]
+        if not wrong:
+            pytest.skip("each field of its config takes a text; give in `impossible` what must be refused")
+        for config in wrong:
+            self.refused_in_words(technique, config)
+
     def test_impossible_configs_are_refused(self, technique: Technique) -> None:
-        """Those of `impossible`: in words that name the technique, a field, its value, and a remedy."""
+        """Those of `impossible`: only its author knows which."""
+        if not self.impossible:
+            pytest.skip("none are named; give them in `impossible`, such as ({'ratio': 1.5}, {'bits': 0})")
         for config in self.impossible:
-            message = self.refused(technique, config, REFUSE)
-            require(
-                any(repr(value) in message or str(value) in message for value in config.values()),
-                f"{technique.name}: the refusal of {dict(config)!r} does not show the value: {message!r}; {REFUSE}",
-            )
-            require(
-                REMEDY.search(message),
-                f"{technique.name}: the refusal of {dict(config)!r} gives no remedy: {message!r}; end it with what to "
-                "do instead: '...; use 4 or 8'",
-            )
+            self.refused_in_words(technique, config)
+
+    def refused_in_words(self, technique: Technique, config: Mapping[str, Any]) -> None:
+        """The refusal names the technique, a field, its value, and a remedy."""
+        message = self.refused(technique, config, REFUSE)
+        require(
+            any(repr(value) in message or str(value) in message for value in config.values()),
+            f"{technique.name}: the refusal of {dict(config)!r} does not show the value: {message!r}; {REFUSE}",
+        )
+        require(
+            REMEDY.search(message),
+            f"{technique.name}: the refusal of {dict(config)!r} gives no remedy: {message!r}; end it with what to "
+            "do instead: '...; use 4 or 8'",
+        )
 
     def refused(self, technique: Technique, config: Mapping[str, Any], remedy: str) -> str:
         """The message of the `InvalidCandidate` that a config is refused with, which names technique and field."""
@@ -137,3 +152,16 @@ class ConfigTests(checks.OwnWorld):
             f"{remedy}",
         )
         return message
+
+
+def fields_without_text(config_type: type) -> list[str]:
+    """The fields of a dataclass whose annotations have no place for a text of the user's own."""
+    try:
+        hints = get_type_hints(config_type)
+    except Exception:  # names that are there for a type checker only
+        return []
+    return [field.name for field in fields(config_type) if field.init and not takes_text(hints[field.name])]
+
+
+def takes_text(hint: Any) -> bool:
+    return hint in (str, object, Any) or any(takes_text(part) for part in get_args(hint) if not isinstance(part, str))

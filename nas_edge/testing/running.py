@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from nas_edge.errors import NasEdgeError
 from nas_edge.plugins import PluginInfo, load_plugins
 
 # Each kind of thing that a plugin registers: its test class, and the fixture that gives the thing.
@@ -21,6 +22,9 @@ KINDS = {
     "target": ("TargetTests", "target"),
     "sampler": ("SamplerTests", "make_sampler"),
 }
+# Nothing of pytest's own on the terminal; where a file cannot be collected, the checks of the others are still run.
+OPTIONS = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:faulthandler", "--capture=no", "-c", os.devnull]
+OPTIONS += ["--noconftest", "--continue-on-collection-errors"]
 HEAD = """\
 from nas_edge.testing import PluginTests, SamplerTests, SearchSpaceTests, TargetTests, TechniqueTests
 from nas_edge.testing.running import plugin, registered
@@ -96,18 +100,26 @@ def run_checks(
     """Run the test files with pytest in this process, apart from any settings and plugins of pytest around it.
 
     `wanted` is asked for each check by its file's stem and its name, and `told` hears of each result as it comes.
+    Raises `KeyboardInterrupt` where the run was interrupted, and `NasEdgeError` where pytest came to no end of it.
     """
     watcher = Watcher(wanted, told)
-    options = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:faulthandler", "--capture=no", "-c", os.devnull]
     kept = {name: os.environ.pop(name, None) for name in ("PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")}
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     try:
-        pytest.main([*options, "--noconftest", *map(str, files)], plugins=[watcher])
+        ended = pytest.main([*OPTIONS, *map(str, files)], plugins=[watcher])
     finally:
         for name, value in kept.items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+    if ended == pytest.ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
+    if ended not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        how = ended.name if isinstance(ended, pytest.ExitCode) else f"exit status {ended}"
+        raise NasEdgeError(
+            f"pytest {pytest.__version__} ended with {how} after {len(watcher.results)} checks, so nothing is known of "
+            "the others; its own lines above say why"
+        )
     return watcher.results
 
 
@@ -115,7 +127,7 @@ def check_installed(info: PluginInfo, told: Callable[[CheckResult], None] = lamb
     """Run the kit on an installed plugin and all that it registers."""
     owned = [what for what, owner in load_plugins().owners.items() if owner == info and what[0] in KINDS]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "test_installed.py"
+        path = Path(folder) / f"test_{Path(folder).name}.py"  # another name each time: Python keeps modules by theirs
         path.write_text(HEAD + "".join(class_for(kind, name) for kind, name in owned) + plugin_class(info.name))
         return run_checks([path], told=told)
 

@@ -90,18 +90,14 @@ class SamplerTests(checks.OwnWorld):
             self.study(make_sampler, 0).optimize(conditional.objectives, n_trials=self.trials)
 
     def test_it_digests_pruned_failed_and_forbidden_trials(self, make_sampler: MakeSampler) -> None:
-        def troubled(trial: optuna.Trial) -> tuple[float, float]:
-            values = conditional.objectives(trial)
-            trial.set_constraint("budget", float(trial.number % 3 - 1))
-            if trial.number % 5 == 3:
-                raise optuna.TrialPruned
-            if trial.number % 5 == 4:
-                raise ArithmeticError
-            return values
-
+        ends = {3: TrialState.PRUNED, 4: TrialState.FAIL}
         study = self.study(make_sampler, 0)
         with doing("a search in which trials are pruned, fail or break a constraint", READ_ONLY_COMPLETE):
-            study.optimize(troubled, n_trials=self.trials, catch=ArithmeticError)
+            for number in range(self.trials):
+                trial = study.ask()
+                values, state = conditional.objectives(trial), ends.get(number % 5)
+                trial.set_constraint("budget", float(number % 3 - 1))
+                study.tell(trial, None if state else values, state)
 
     def test_it_digests_trials_that_run_elsewhere(self, make_sampler: MakeSampler) -> None:
         """Several are asked for before any is told, and they end in another order."""

@@ -18,6 +18,7 @@ from nas_edge.cli import main
 from nas_edge.cli.init import MOST_TRIALS
 from nas_edge.config import StudyConfig, TrainConfig, make_config, parse_config
 from nas_edge.files import toml_value
+from nas_edge.plugins import load_plugins
 from nas_edge.study_file import COMPRESSION, study_text
 
 from ..data.image_folders import make_classes
@@ -126,6 +127,22 @@ def test_answers(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         techniques=["prune", "quantize"],
         study="pets",
     )
+
+
+def test_all_techniques_are_more_than_the_default_ones(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(monkeypatch, *[""] * 4, "default", "")
+    assert main(["init", "default.toml"]) == 0
+    asked = " ".join(capsys.readouterr().err.split())
+    assert "Techniques: default (distill, low_rank, prune, quantize), all, none, or some of" in asked
+    config = make_config(here / "default.toml", {})
+    assert config == StudyConfig(study="digits") and config.techniques is None
+    assert main(["init", "all.toml", "--yes", "--techniques", "all"]) == 0
+    named = make_config(here / "all.toml", {}).techniques
+    assert named == [*load_plugins().techniques] and {"distill", "qat", "sparsify", "weight_codes"} < {*named}
+    description = StudyConfig.model_fields["techniques"].description
+    assert description is not None and "by default all but those that must be named" in description
 
 
 def test_flags_are_not_asked_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

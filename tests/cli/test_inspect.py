@@ -6,15 +6,19 @@ import json
 import random
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from nas_edge.cli.check import _view
 from nas_edge.cli.inspect import parameters, summary
 from nas_edge.contracts import Scope, SearchSpace
 from nas_edge.engine.ranges import Recorder, described
 from nas_edge.plugins import Registry, load_plugins
+from nas_edge.testing.running import CheckResult
 
 from ..studies import NAS_EDGE
 from .command import environment, install, run, run_json
@@ -171,6 +175,24 @@ def test_a_plugin_that_passes_is_shown_in_a_table() -> None:
     done = run("plugins", "check", "data")
     assert done.returncode == 0, done.stderr
     assert "its hooks are known" in done.stdout and "0 failed" in done.stdout
+
+
+def test_what_was_skipped_says_why_once() -> None:
+    rows = [("it reduces what it declares", "skipped", "it declares no effect"), ("it has a name", "passed", "")]
+    rows += [(f"it composes with [{other}]", "skipped", "they decide the same") for other in ("qat", "quantize")]
+    results = [CheckResult("test_x", "technique x", *row, 0.01) for row in rows]
+    console = Console(width=100)
+    with console.capture() as shown:
+        console.print(_view(results, Counter(row[1] for row in rows)))
+    assert shown.get().splitlines()[-7:] == [
+        "skipped: it reduces what it declares",
+        "  it declares no effect",
+        "",
+        "skipped: it composes with [qat], it composes with [quantize]",
+        "  they decide the same",
+        "",
+        "1 passed, 0 failed, 3 skipped",
+    ]
 
 
 def test_the_kit_needs_pytest_and_says_so(tmp_path: Path) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import importlib.util
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import pluggy
 import pytest
 
+from nas_edge import hookspecs
 from nas_edge.cli import main
 from nas_edge.cli.new_plugin import Kind
 
@@ -20,8 +28,11 @@ WRITTEN = (
     "nas_edge_halves_twice.py",
     "pyproject.toml",
     "tests/test_halves_twice.py",
-    "tests/test_plugin.py",
+    "tests/test_nas_edge_halves_twice.py",
 )
+# Words of the templates, names of what they import, a keyword once it is a class, and what pytest looks for.
+AWKWARD = ["example", "my_example", "technique", "config", "context", "measurement", "any", "kind", "u_s_e", "true"]
+AWKWARD += ["plugin", "test_time", "nas_edge"]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +71,94 @@ def test_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert said["next"][-1] in written["README.md"]
 
 
+def imported(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)  # dataclasses look for it there
+    spec.loader.exec_module(module)
+    del sys.modules[path.stem]
+    return module
+
+
+def imports(path: Path) -> list[tuple[str, str]]:
+    """What a file imports by name at its top: module and name."""
+    nodes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
+    return [(str(node.module), alias.name) for node in nodes for alias in node.names if node.module != "__future__"]
+
+
+def registered(module: ModuleType) -> list[tuple[str, type]]:
+    """The name and the class of each thing that a plugin registers."""
+    found: list[tuple[str, type]] = []
+
+    def register(*what: Any) -> None:
+        found.append((what[0], what[1]) if len(what) == 2 else (what[0].name, type(what[0])))
+
+    hooks = pluggy.PluginManager("nas_edge")
+    hooks.add_hookspecs(hookspecs)
+    hooks.register(module)
+    for caller in hooks.get_hookcallers(module) or []:
+        caller(register=register)
+    return found
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_awkward_names_stay_whole(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every kind, the name is registered as it was given, and hides nothing that the code uses."""
+    monkeypatch.chdir(tmp_path)
+    for kind in Kind:
+        assert main(["new-plugin", name, "--kind", kind, "-o", kind]) == 0
+        folder, distribution = tmp_path / kind, f"nas-edge-{name.replace('_', '-')}"
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        assert len(files) == 5
+        for path in files:
+            text = path.read_text()
+            if path.suffix == ".py":
+                compile(text, path, "exec")
+            if "example" not in name:
+                assert not re.search("example", text, re.IGNORECASE), path
+        module = imported(folder / f"nas_edge_{name}.py")
+        ((found, made),) = registered(module)
+        assert found == name and made.__module__ == module.__name__ and not made.__name__.startswith("Test")
+        for place, what in imports(folder / f"nas_edge_{name}.py"):
+            assert getattr(module, what) is getattr(importlib.import_module(place), what), (kind, what)
+        wanted = [what for place, what in imports(folder / f"tests/test_{name}.py") if place == module.__name__]
+        assert wanted[0] == made.__name__ and all(hasattr(module, what) for what in wanted)
+        project = tomllib.loads((folder / "pyproject.toml").read_text())
+        assert project["project"]["name"] == distribution
+        assert project["project"]["entry-points"]["nas_edge"] == {name: module.__name__}
+        assert project["tool"]["setuptools"]["py-modules"] == [module.__name__]
+        assert (folder / "README.md").read_text().startswith(f"# {distribution}\n")
+
+
+def test_a_target_is_known_by_its_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile that one machine made must not serve another: on a server and on a Raspberry Pi."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["new-plugin", "board", "--kind", "target"]) == 0
+    module: Any = imported(tmp_path / "nas-edge-board/nas_edge_board.py")
+    cpus = []
+    for number, lines in enumerate(
+        (
+            "processor\t: 0\nmodel\t\t: 1\nmodel name\t: AMD EPYC 9R14\n\n" * 2,
+            "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\nModel\t\t: Raspberry Pi 4 Model B Rev 1.4\n",
+        )
+    ):
+        module.CPUINFO = tmp_path / f"cpuinfo{number}"
+        module.CPUINFO.write_text(lines)
+        cpus.append(module.Board("board").fingerprint()["cpu"])
+    assert cpus == ["AMD EPYC 9R14", "0x41, 0xd08, Raspberry Pi 4 Model B Rev 1.4"]
+    module.CPUINFO = tmp_path / "none"
+    assert module.Board("board").fingerprint()["cpu"]
+
+
+def test_what_is_next_can_be_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["new-plugin", "mine", "--kind", "space", "-o", "it's mine", "--json"]) == 0
+    words = [shlex.split(step) for step in json.loads(capsys.readouterr().out)["next"]]
+    assert words[0] == ["pip", "install", "-e", "it's mine[test]"] and words[2] == ["pytest", "it's mine"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -67,6 +166,9 @@ def test_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
         (["class", "--kind", "space"], "'class' is no name for a plugin"),
         (["../up", "--kind", "space"], "'../up' is no name for a plugin"),
         (["prune", "--kind", "technique"], "there is a technique 'prune' already, of nas-edge; choose another name"),
+        (["data", "--kind", "space"], "there is a plugin 'data' already, of nas-edge; choose another name"),
+        (["plugins", "--kind", "space"], "'plugins' means something else to nas-edge; choose another name"),
+        (["none", "--kind", "technique"], "'none' means something else to nas-edge"),
         (["halves", "--kind", "nothing"], "'nothing' is not one of 'technique', 'space', 'target', 'sampler'"),
         (
             ["halves", "--kind", "space", "-o", "full"],

@@ -82,3 +82,11 @@ def headings(page: str) -> set[str]:
 
 def slug(title: str) -> str:
     return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower())
+
+
+def make_photos(folder: Path) -> None:
+    """Run what the tutorial writes as photos.py, in the current folder."""
+    (block,) = [block for block in blocks("tutorial.md", "sh") if "photos.py" in block.code]
+    (code,) = re.findall(r"<<'END'\n(.*?)^END$", block.code, re.M | re.S)
+    exec(code, {})
+    assert len(list((folder / "photos").glob("digit*/*.png"))) == 1797

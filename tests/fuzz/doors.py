@@ -30,6 +30,7 @@ from nas_edge.store.study import StoredStudy
 from nas_edge.targets.device import AgentOptions, AgentTarget
 from nas_edge.targets.process import AgentProcess
 
+from ..agents import agent_here
 from ..studies import search, tiny_config
 from ..third_party.nas_edge_tiny import nas_edge_tiny
 from .cases import FOLDER, MODEL, PROFILE, RECIPE, REPLIES, REQUESTS, STORED, Case, sound_profile
@@ -93,9 +94,7 @@ class Doors:
         stored = StoredStudy.load(STORED, config.storage_url)
         noted = get_all_artifact_meta(stored.trial(0), storage=stored.storage)
         self._recipe = config.folder / ARTIFACTS / next(m.artifact_id for m in noted if m.filename == RECIPE)
-        cores = os.sched_getaffinity(0)
-        self._agent = agent.Agent(1, "CPUExecutionProvider", max_run_s=1.0)
-        os.sched_setaffinity(0, cores)  # it bound this process to one
+        self._agent = agent_here(max_run_s=1.0)
 
     def enter(self, case: Case) -> Outcome:
         """Bring a case in by its door, and judge what came of it."""

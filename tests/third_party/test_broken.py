@@ -19,6 +19,7 @@ QUICK = {
     "test_its_configs_survive_json",
     "test_its_choices_are_the_same_in_every_trial",
     "test_an_unknown_field_is_refused",
+    "test_a_value_of_another_type_is_refused",
     "test_its_validator_gives_a_reason_or_none",
     "test_it_predicts_for_no_device_of_others",
     "test_its_fingerprint_is_json",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from nas_edge_ternary import Ternary
+from nas_edge_ternary import Ternary, TernaryConfig
 
 from nas_edge.testing import TechniqueTests
 
@@ -15,6 +15,8 @@ CAUGHT_BY = "test_its_config_is_frozen"
 @dataclass
 class Config:
     threshold: float = 0.7
+
+    __post_init__ = TernaryConfig.__post_init__
 
 
 class Broken(Ternary):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from nas_edge_ternary import Ternary
+from nas_edge_ternary import Ternary, TernaryConfig
 
 from nas_edge.testing import TechniqueTests
 
@@ -13,8 +13,7 @@ CAUGHT_BY = "test_its_configs_survive_json"
 
 
 @dataclass(frozen=True)
-class Config:
-    threshold: float = 0.7
+class Config(TernaryConfig):
     layers: tuple[str, ...] = ("0", "3")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 from nas_edge_ternary import Ternary
 
+from nas_edge import InvalidCandidate
 from nas_edge.testing import TechniqueTests
 
 CAUGHT_BY = "test_impossible_configs_are_refused"
@@ -17,6 +18,8 @@ class Config:
     threshold: float = 0.7
 
     def __post_init__(self):
+        if not isinstance(self.threshold, float):
+            raise InvalidCandidate(f"ternary: threshold={self.threshold!r} must be a number in 0..2; try 0.7")
         if self.threshold < 0:
             raise ValueError(f"ternary: threshold={self.threshold!r} must be above 0; try 0.7")
 

@@ -18,6 +18,8 @@ class Config:
     threshold: float = 0.7
 
     def __post_init__(self):
+        if not isinstance(self.threshold, float):
+            raise InvalidCandidate(f"ternary: threshold={self.threshold!r} must be a number in 0..2; try 0.7")
         if self.threshold < 0:
             raise InvalidCandidate("ternary: the threshold must be above 0; try 0.7")
 

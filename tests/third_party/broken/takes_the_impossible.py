@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 from nas_edge_ternary import Ternary
 
+from nas_edge import InvalidCandidate
 from nas_edge.testing import TechniqueTests
 
 CAUGHT_BY = "test_impossible_configs_are_refused"
@@ -15,6 +16,10 @@ CAUGHT_BY = "test_impossible_configs_are_refused"
 @dataclass(frozen=True)
 class Config:
     threshold: float = 0.7
+
+    def __post_init__(self):
+        if not isinstance(self.threshold, float):
+            raise InvalidCandidate(f"ternary: threshold={self.threshold!r} must be a number in 0..2; try 0.7")
 
 
 class Broken(Ternary):
