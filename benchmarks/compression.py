@@ -5,9 +5,9 @@
 One MobileNetV2-style baseline is trained until its validation accuracy has stopped rising, and stored. Then each way
 gets it for each seed: ONNX Runtime's `quantize_static` (which trains nothing), torch-pruning at several ratios,
 distillation to smaller networks, and `nas-edge compress`. The ways that train share out the same number of images.
-What each one makes is tested in ONNX Runtime on the test split, and the files of a seed are measured in one campaign
-with the baseline. Steps that are stored in the folder are not done again, so an interrupted run goes on; the figures of
-a seed are kept in `results`, and read from there. Prints one JSON object.
+What each one makes is tested in ONNX Runtime on the test split, and its files are measured in one campaign with the
+baseline, which all ways are compared by. Steps that are stored in the folder are not done again, so an interrupted run
+goes on; the figures of a seed and way on a device are kept in `results`, and read from there. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from benchmarks.support.baseline_training import Setting, trained_baseline
 from benchmarks.support.compression_ways import ASKED, COMPRESS, SINGLE, WAYS, Model, compress
 from benchmarks.support.log import log
 from nas_edge.export.runtime import accuracy
+from nas_edge.targets.address import fingerprint_key
 from nas_edge.targets.local import LocalTarget
 
 MODELS = {"fashion-mnist": "fashion_mnist", "cifar10": "cifar10"}
@@ -48,18 +49,25 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     name = MODELS[arguments.data.partition(":")[0]]
     setting = Setting(arguments.data, name, arguments.folder)
-    rows: list[dict[str, Any]] = []
-    given = {}
+    target = LocalTarget()
+    device = target.fingerprint()
+    key = fingerprint_key(device)[:8]
+    given, rows = [], []
     for seed in arguments.seeds:
-        kept = arguments.results / f"compression-{name}-{arguments.images}-{seed}.json"
-        if not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(json.dumps(_seed(arguments, setting, seed), indent=1) + "\n")
-        found = json.loads(kept.read_text())
-        given[seed], rows = found["baseline"], rows + found["models"]
+        for way in arguments.ways:
+            file = "-".join(["compression", name, str(arguments.images), str(seed), way.replace(" ", "-"), key])
+            kept = arguments.results / f"{file}.json"
+            if not kept.exists():
+                log(f"seed {seed}: {way}")
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                kept.write_text(json.dumps(_made(setting, way, seed, arguments.images, target), indent=1) + "\n")
+            found = json.loads(kept.read_text())
+            given.append({"seed": seed, "way": way, **found["baseline"]})
+            rows += found["models"]
     return {
         "benchmark": "compression",
         "data": arguments.data,
+        "device": device,
         "images": arguments.images,
         "baselines": given,
         "models": rows,
@@ -68,22 +76,20 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _seed(arguments: argparse.Namespace, setting: Setting, seed: int) -> dict[str, Any]:
-    """What all ways make for a seed, measured beside the baseline."""
+def _made(setting: Setting, way: str, seed: int, images: int, target: LocalTarget) -> dict[str, Any]:
+    """What a way makes for a seed, measured beside the baseline."""
     baseline = trained_baseline(setting)
-    found: list[Model] = []
-    for way in arguments.ways:
-        log(f"seed {seed}: {way}")
-        found += WAYS.get(way, compress)(setting, baseline.network, seed, arguments.images)
+    found = WAYS.get(way, compress)(setting, baseline.network, seed, images)
     models = [Model("baseline", "as trained", seed, baseline.path), *found]
     rows = [_row(model, setting) for model in models]
-    measured = LocalTarget().measure_many([model.path for model in models], SECONDS)
+    measured = target.measure_many([model.path for model in models], SECONDS)
     given = rows[0]
     for row, measurement in zip(rows, measured, strict=True):
         row["latency_ms"] = round(measurement.p50_ms, 5)
         row["loss_points"] = round(100 * (given["test_accuracy"] - row["test_accuracy"]), 2)
         row["speedup"] = round(given["latency_ms"] / row["latency_ms"], 3)
         row["smaller_percent"] = round(100 * (1 - row["bytes"] / given["bytes"]), 1)
+        row["unstable_because"] = measurement.unstable_because
     return {"baseline": {**given, "validation_by_round": baseline.validation}, "models": rows[1:]}
 
 
