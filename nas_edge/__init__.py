@@ -36,6 +36,7 @@ from nas_edge.errors import (
     UserError,
 )
 from nas_edge.hookspecs import hookimpl
+from nas_edge.int8 import int8_saturates
 from nas_edge.records import Evaluation, Figures, Kernel, Measurement, Prediction, StepRecord
 from nas_edge.spec import ArchSpec, CandidateSpec, Step
 
@@ -109,6 +110,7 @@ __all__ = [
     "compress",
     "hookimpl",
     "import_torchvision",
+    "int8_saturates",
     "load_study",
     "sampler",
     "search",

@@ -131,6 +131,11 @@ def _read_text(path: str) -> str | None:
         return None
 
 
+def read_cpuinfo() -> str:
+    """What Linux says of the processor; empty elsewhere."""
+    return _read_text("/proc/cpuinfo") or ""
+
+
 def _first_core(cpuinfo: str) -> dict[str, str]:
     lines = (line.partition(":") for line in reversed(cpuinfo.splitlines()))
     return {key.strip(): value.strip() for key, _, value in lines}
@@ -213,7 +218,7 @@ class Agent:
         self._next = 0
 
     def hello(self) -> dict[str, Any]:
-        cpuinfo = _read_text("/proc/cpuinfo") or ""
+        cpuinfo = read_cpuinfo()
         return {
             "cpu": cpu_name(cpuinfo),
             "architecture": platform.machine(),

@@ -295,7 +295,10 @@ class Target:
     name: str
 
     def fingerprint(self) -> dict[str, Any]:
-        """CPU model, instruction sets, onnxruntime version, provider, threads: what a latency depends on."""
+        """CPU model, instruction sets, onnxruntime version, provider, threads: what a latency depends on.
+
+        `architecture` and `instruction_sets` also decide how many bits 8-bit weights have (see `int8_saturates`).
+        """
         raise NotImplementedError
 
     def measure(self, model: Path, budget_s: float) -> Measurement:

@@ -46,7 +46,9 @@ def evaluate(
     candidate = produce(registry, spec, context, train, estimator=estimator, gate=gate, undone=undone)
     graph, path = artifacts(candidate)
     with timed(candidate, "judge"):
-        right = accuracy(graph, context.data.validation) if candidate.accuracy is None else candidate.accuracy
+        right = candidate.accuracy
+        if right is None:
+            right = accuracy(graph, context.data.validation, context.target)
         latency = estimator.of_file(graph, path)
     seconds = {**candidate.seconds, "total": time.perf_counter() - start}
     return candidate, Evaluation(

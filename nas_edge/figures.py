@@ -96,7 +96,7 @@ class Observer:
         if self.estimator is None:
             return Look(Figures(size_bytes=graph.ByteSize()), graph, exact=True)
         look = self._file(graph)
-        right = accuracy(graph, self.split) if self.context.trained else None
+        right = accuracy(graph, self.split, self.context.target) if self.context.trained else None
         return replace(look, figures=replace(look.figures, accuracy=right))
 
     def comparable(self, before: Look, after: Look) -> tuple[Look, Look]:

@@ -65,6 +65,9 @@ class Bench(Target):
     name: str = "bench"
     asked: list[int] = field(default_factory=list)
 
+    def fingerprint(self) -> dict[str, Any]:
+        return {"cpu": self.name}
+
     def measure(self, model: Path, budget_s: float) -> Measurement:
         self.asked.append(model.stat().st_size)
         ms = 1e-5 * model.stat().st_size

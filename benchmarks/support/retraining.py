@@ -76,4 +76,4 @@ class Retraining:
             _, made = artifacts(candidate)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(made.read_bytes())
-        return accuracy(path, session.data.test)
+        return accuracy(path, session.data.test, session.target)

@@ -61,6 +61,7 @@ def prepared_int8(
     images: Sequence[npt.NDArray[np.float32]],
     *,
     per_channel: bool = True,
+    reduce_range: bool = False,
     weight_bits: Literal[4, 8] = 8,
 ) -> onnx.ModelProto:
     """Static int8 by ONNX Runtime's own tool, after its own preparation of the file."""
@@ -69,4 +70,5 @@ def prepared_int8(
     with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
-        return static_int8(onnx.load(prepared), images, per_channel=per_channel, weight_bits=weight_bits)
+        options = {"per_channel": per_channel, "reduce_range": reduce_range}
+        return static_int8(onnx.load(prepared), images, **options, weight_bits=weight_bits)

@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 
 from nas_edge.agent import cpu_name, instruction_sets
 from nas_edge.cli.inspect import JsonFlag
+from nas_edge.int8 import VNNI
 from nas_edge.plugins import OWN_DISTRIBUTION, load_plugins
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ FEATURES = {
     "bf16": "NEON BF16",
     "sve": "SVE",
 }
-INT8 = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}
+INT8 = {*VNNI, "asimddp", "i8mm"}
 
 
 def doctor(as_json: JsonFlag = False) -> None:

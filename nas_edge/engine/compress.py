@@ -95,7 +95,7 @@ def _hits(session: Session, stored: StoredStudy, standing: Standing) -> npt.NDAr
     with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
         path = Path(folder) / MODEL_FILE
         copy_model(stored, standing.trial, path, final=trained_longer(final))
-        return hits(path, session.data.validation)
+        return hits(path, session.data.validation, session.target)
 
 
 def finalists(stored: StoredStudy) -> tuple[list[FrozenTrial], list[FrozenTrial] | None]:

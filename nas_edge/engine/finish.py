@@ -9,7 +9,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from nas_edge.contracts import Context, Split
+from nas_edge.contracts import Context
 from nas_edge.engine.audit import TrialModel, conclude, draw_sample, last_audited, measure_missing
 from nas_edge.engine.limits import limits
 from nas_edge.engine.loop import recipe_text, techniques_of, undone_of
@@ -121,14 +121,14 @@ def _finalise(
             candidate is not None
             and candidate.onnx_path is not None
             and (limit is None or evaluation.latency_ms <= limit)
-            and not _is_worse(candidate.onnx_path, path, session.data.validation)
+            and not _is_worse(candidate.onnx_path, path, session)
         ):
             path, kept, final = candidate.onnx_path, evaluation, True
             _store_final(stored, trial, spec, evaluation, path)
     return {
         "final": final,
         "accuracy": kept.accuracy,
-        "test_accuracy": accuracy(path, session.data.test),
+        "test_accuracy": accuracy(path, session.data.test, session.target),
         "test_images": len(session.data.test),
         "predicted_ms": kept.latency_ms if kept.latency_source == "predicted" else None,
         "predicted_low_ms": kept.latency_low_ms,
@@ -141,8 +141,8 @@ def _finalise(
     }
 
 
-def _is_worse(longer: Path, shorter: Path, validation: Split) -> bool:
-    gained, error = gain(hits(shorter, validation), hits(longer, validation))
+def _is_worse(longer: Path, shorter: Path, session: Session) -> bool:
+    gained, error = gain(*(hits(path, session.data.validation, session.target) for path in (shorter, longer)))
     return gained < -error
 
 

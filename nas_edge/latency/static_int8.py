@@ -19,6 +19,7 @@ def static_int8(
     images: Sequence[npt.NDArray[np.float32]],
     *,
     per_channel: bool = True,
+    reduce_range: bool = False,
     weight_bits: Literal[4, 8] = 8,
 ) -> onnx.ModelProto:
     """Static int8 (QDQ) as ONNX Runtime's own tool makes it of a model with one input, `input`."""
@@ -34,6 +35,7 @@ def static_int8(
                 _Images(images),
                 quant_format=QuantFormat.QDQ,
                 per_channel=per_channel,
+                reduce_range=reduce_range,
                 weight_type=QuantType.QInt4 if weight_bits == 4 else QuantType.QInt8,
                 activation_type=QuantType.QUInt8,
             )

@@ -27,7 +27,8 @@ class Example(Target):
     def fingerprint(self) -> dict[str, Any]:
         import onnxruntime
 
-        return {"cpu": _cpu(), "onnxruntime": onnxruntime.__version__, "threads": 1}
+        about = {"cpu": _cpu(), "architecture": platform.machine()}
+        return {**about, "onnxruntime": onnxruntime.__version__, "threads": 1}
 
     def measure(self, model: Path, budget_s: float) -> Measurement:
         """The median run, and the 95 % interval of it that the order of the runs gives, whatever their distribution."""

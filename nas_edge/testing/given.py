@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,15 @@ def toy_data() -> ImageData:
         fingerprint="tints",
         preprocessing="none",
     )
+
+
+class AnyDevice(Target):
+    """A device that measures nothing, and computes what an 8-bit file says."""
+
+    name = "any"
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"cpu": "any", "architecture": "aarch64", "instruction_sets": ["asimd", "asimddp"], "threads": 1}
 
 
 class ToyTrainer:
@@ -89,7 +99,7 @@ def toy_context(work_dir: Path, *, trained: bool = True, teacher: nn.Module | No
     data = toy_data()
     return Context(
         data=data,
-        target=Target(),
+        target=AnyDevice(),
         trainer=ToyTrainer(data),
         work_dir=work_dir,
         seed=0,

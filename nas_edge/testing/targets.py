@@ -55,7 +55,7 @@ class TargetTests:
         require(
             isinstance(found, dict) and found,
             f"{target.name}.fingerprint() returned {found!r}; return what a latency depends on, such as "
-            "{'cpu': ..., 'threads': 1, 'onnxruntime': ...}",
+            "{'cpu': ..., 'architecture': ..., 'threads': 1, 'onnxruntime': ...}",
         )
         with doing(f"{target.name}: writing its fingerprint {found!r} as JSON", "keep to what JSON holds"):
             again = json.loads(json.dumps(found, allow_nan=False))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from nas_edge import Context, Objective, Scope, Technique, hookimpl
 
 from ..checks import check_choice, check_count, refuse
+from ..int8_range import check_reduce_range, safe_bits
 
 if TYPE_CHECKING:
     import onnx
@@ -24,6 +25,8 @@ class QatConfig:
     """The grids, and how their steps come about.
 
     Weights have `weight_bits` bits, those of the first and the last layer `edge_bits`: 2 to 8. Activations have 8.
+    With `reduce_range` weights of 8 bits use 7, for x86 CPUs without VNNI, whose kernels saturate sums of 8-bit
+    products; where it is left out the target decides.
     Steps start at the least squared error, on `calibration_images` training images for activations, and are then
     "learned" with the weights; or "observed": the largest weight of a channel, and a moving average of the extremes of
     an activation. Batch normalisation stays "live" in the recovery training and is folded
@@ -36,12 +39,14 @@ class QatConfig:
     steps: str = "learned"
     batch_norm: str = "live"
     calibration_images: int = 256
+    reduce_range: bool | None = None
 
     def __post_init__(self) -> None:
         for field in ("weight_bits", "edge_bits"):
             bits = getattr(self, field)
             if not isinstance(bits, int) or isinstance(bits, bool) or not 2 <= bits <= 8:
                 raise refuse("qat", field, bits, "a whole number from 2 to 8", "use 8, or try 4")
+        check_reduce_range("qat", self.reduce_range)
         check_choice("qat", "steps", self.steps, STEPS)
         check_choice("qat", "batch_norm", self.batch_norm, BATCH_NORM)
         check_count("qat", "calibration_images", self.calibration_images, remedy="try 128 to 512")
@@ -60,6 +65,7 @@ class Qat(Technique):
     """
 
     name: ClassVar[str] = "qat"
+    version: ClassVar[int] = 2  # 1 used all 8 bits of weights on every target
     config_type: ClassVar[type] = QatConfig
     after: ClassVar[frozenset[str]] = frozenset({"prune", "low_rank", "sparsify", "distill"})
     exclusive: ClassVar[frozenset[str]] = frozenset({"precision"})
@@ -74,6 +80,8 @@ class Qat(Technique):
         from .insert import insert_quantizers
 
         count = config.calibration_images if context.trained else min(config.calibration_images, UNTRAINED_IMAGES)
+        layers, edges = safe_bits([config.weight_bits, config.edge_bits], config.reduce_range, context)
+        config = replace(config, weight_bits=layers, edge_bits=edges)
         prepared, report = insert_quantizers(model, config, context.data.train.images, count, context.seed)
         context.note(report)
         return prepared

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from nas_edge import Context, Scope, Technique, hookimpl
 
 from ..checks import check_choice, check_count, check_number, refuse
+from ..int8_range import check_reduce_range, safe_bits
 
 if TYPE_CHECKING:
     import onnx
@@ -21,6 +22,7 @@ SWITCHES = ("equalize", "bias_correction")
 # What the activations are in: for float schemes and for the one that decides at run time there is nothing to choose.
 ACTIVATION_BITS = {"static": 8, "dynamic": 8, "int16": 16}
 WEIGHT_ONLY = ("float16", "int4")
+OF_INTEGER_PRODUCTS = ("static", "dynamic")
 UNTRAINED_IMAGES = 8  # only the speed is asked for: the ranges do not matter
 
 
@@ -34,7 +36,8 @@ class QuantizeConfig:
 
     Weights have 2 to 8 `weight_bits` in the first three, and one scale an output channel or a tensor (`granularity`);
     at 4 bits and less they are stored packed. `activation_bits` follows from the scheme and need not be given.
-    Seven bits are for x86 CPUs without VNNI, where sums of two 8-bit products can overflow 16 bits.
+    With `reduce_range` the 8-bit weights of "static" and "dynamic" use 7 bits, for x86 CPUs without VNNI, whose kernels
+    saturate sums of 8-bit products; where it is left out the target decides.
 
     Static activations are `activations` "unsigned" or "signed" integers with a zero point. Their `ranges`, seen on
     `calibration_images` training images, leave the outermost 100 - `percentile` per cent of the values out, half at
@@ -57,6 +60,7 @@ class QuantizeConfig:
     activation_bits: int | None = None
     granularity: str = "channel"
     activations: str = "unsigned"
+    reduce_range: bool | None = None
     block_size: int = 32
     float_layers: int = 0
     min_sqnr_db: float = 0.0
@@ -71,6 +75,10 @@ class QuantizeConfig:
         check_choice("quantize", "granularity", self.granularity, GRANULARITIES)
         check_choice("quantize", "activations", self.activations, ACTIVATIONS)
         self._check_bits()
+        check_reduce_range("quantize", self.reduce_range)
+        if self.reduce_range is not None and self.scheme not in OF_INTEGER_PRODUCTS:
+            must = f"left out with scheme={self.scheme!r}, which is computed in float"
+            raise refuse("quantize", "reduce_range", self.reduce_range, must, "leave it out")
         if not _whole(self.block_size) or self.block_size not in (16, 32, 64, 128, 256):
             raise refuse("quantize", "block_size", self.block_size, "16, 32, 64, 128 or 256", "use 32")
         if not _whole(self.float_layers) or self.float_layers < 0:
@@ -111,6 +119,7 @@ class Quantize(Technique):
     """
 
     name: ClassVar[str] = "quantize"
+    version: ClassVar[int] = 2  # 1 used all 8 bits of weights on every target
     config_type: ClassVar[type] = QuantizeConfig
     after: ClassVar[frozenset[str]] = frozenset({"prune", "low_rank", "sparsify", "distill"})
     exclusive: ClassVar[frozenset[str]] = frozenset({"precision"})
@@ -130,6 +139,9 @@ class Quantize(Technique):
         images = Calibration(context.data.train.images, config.calibration_images, context.seed)
         if not context.trained:
             images, config = images.first(UNTRAINED_IMAGES), replace(config, ranges="minmax")
+        if config.scheme in OF_INTEGER_PRODUCTS:
+            [bits] = safe_bits([config.weight_bits], config.reduce_range, context)
+            config = replace(config, weight_bits=bits)
         quantized, report = quantize_model(model, config, images, trained=context.trained)
         context.note(report)
         return quantized

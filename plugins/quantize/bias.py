@@ -10,7 +10,7 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from .calibrate import run, session
-from .graphs import BIASED, Array, attribute, copied, initializers, own_weights, set_values, values_of
+from .graphs import BIASED, Array, attribute, copied, initializers, set_values, values_of
 
 CORRECTION_IMAGES = 128
 
@@ -24,7 +24,6 @@ def correct_biases(model: onnx.ModelProto, quantized: onnx.ModelProto, batches: 
     gives the layer's output and has the bias as its last input.
     """
     corrected = copied(model)
-    own_weights(corrected.graph)
     constants = initializers(corrected.graph)
     biases = {n.name: constants[n.input[2]] for n in corrected.graph.node if _has_bias(n, constants)}
     if not biases:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from .graphs import Array, attribute, channel_axis, initializers, own_weights, readers, set_values, values_of
+from .graphs import Array, attribute, channel_axis, initializers, readers, set_values, values_of
 
 LAYERS = frozenset({"Conv", "Gemm"})
 # f(s x) = s f(x) for s > 0, each channel for itself.
@@ -34,7 +34,6 @@ def equalize(model: onnx.ModelProto) -> str:
     nothing changes. A bounded activation between (ReLU6) or a curved one (hard-swish) would not let the factor pass:
     such pairs are left alone.
     """
-    own_weights(model.graph)
     pairs, others = _pairs(model.graph)
     constants = initializers(model.graph)
     if not pairs:

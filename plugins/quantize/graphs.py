@@ -22,7 +22,10 @@ INT4_OPSET, INT4_IR = 21, 10  # the first with 4-bit integers and 16-bit Quantiz
 
 
 def prepared(model: onnx.ModelProto, *, opset: int = 0, biases: bool = False) -> onnx.ModelProto:
-    """A copy to work on: of at least that opset, nodes named, shapes inferred; with `biases` each layer has one."""
+    """A copy to work on: of at least that opset, nodes named, no layers that share weights, shapes inferred.
+
+    With `biases` each layer has one.
+    """
     if opset_of(model) < opset:
         copy = onnx.version_converter.convert_version(model, opset)
         copy.ir_version = max(model.ir_version, INT4_IR)
@@ -33,6 +36,7 @@ def prepared(model: onnx.ModelProto, *, opset: int = 0, biases: bool = False) ->
         node.name = node.name or f"{node.op_type}_{index}"
     if biases:
         _add_biases(copy.graph)
+    own_weights(copy.graph)
     return onnx.shape_inference.infer_shapes(copy)
 
 

@@ -39,6 +39,7 @@ BAD: dict[str, dict[str, list[object]]] = {
         "edge_bits": [1, 16],
         "steps": ["fixed"],
         "batch_norm": ["frozen"],
+        "reduce_range": ["yes", 1],
         "calibration_images": [0],
     },
     "quantize": {
@@ -50,6 +51,7 @@ BAD: dict[str, dict[str, list[object]]] = {
         "activation_bits": [3, 4, 16, 8.0],
         "granularity": ["layer"],
         "activations": ["both"],
+        "reduce_range": [0, "auto"],  # and with float schemes, in test_int8_range.py
         "block_size": [24, 0, 32.0],
         "float_layers": [-1, 0.5],
         "min_sqnr_db": [-1, "high", False],

@@ -80,7 +80,8 @@ def test_no_accuracy_is_lost_on_a_trained_network(context: Context) -> None:
     for name in ("plain", "inverted_residual", "squeeze_excite"):
         graph = exported(context.trainer.fit(toy(name), samples=2560))
         exact = accuracy(graph, context.data.validation)
-        found = accuracy(Quantize().graph(graph, QuantizeConfig(128), context), context.data.validation)
+        made = Quantize().graph(graph, QuantizeConfig(128), context)
+        found = accuracy(made, context.data.validation, context.target)
         assert exact > 0.9
         assert found >= exact - 0.02
 

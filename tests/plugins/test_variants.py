@@ -44,6 +44,7 @@ ALONE: dict[str, dict[str, list[Any]]] = {
         "ranges": ["minmax", "percentile", "entropy"],
         "activations": ["unsigned", "signed"],
         "weight_bits": [2, 3, 4, 8],
+        "reduce_range": [True, False],
         "block_size": [16, 256],
         "float_layers": [2],
         "min_sqnr_db": [20.0],
@@ -55,6 +56,7 @@ ALONE: dict[str, dict[str, list[Any]]] = {
         "edge_bits": [4],
         "steps": ["learned", "observed"],
         "batch_norm": ["live", "folded"],
+        "reduce_range": [True, False],
     },
     "weight_codes": {
         "code": ["uniform", "codebook", "logarithmic", "ternary", "trained_ternary", "binary"],

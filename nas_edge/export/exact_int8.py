@@ -1,0 +1,57 @@
+"""Exact sums of 8-bit products in ONNX Runtime, on CPUs whose fastest kernels saturate them."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from pathlib import Path
+
+import onnx
+
+from nas_edge import agent
+from nas_edge.int8 import int8_saturates
+
+EXACT_INT8 = "session.x64quantprecision"  # "1": unsigned weights, for which the kernels are exact
+
+
+@cache
+def saturates_here() -> bool:
+    """Whether this machine's CPU kernels may saturate."""
+    sets = agent.instruction_sets(agent.read_cpuinfo())
+    return int8_saturates({"architecture": platform.machine(), "instruction_sets": sets})
+
+
+def own_constants(model: onnx.ModelProto | Path) -> onnx.ModelProto | Path:
+    """A copy whose nodes share no 8-bit constant, nor what dequantizes one; the model itself where it has none.
+
+    ONNX Runtime (1.31) makes an unsigned one for each reader, all of one name, and then refuses the model. Of a file,
+    with the weights that lie beside it.
+    """
+    copy = onnx.load_model(model) if isinstance(model, Path) else onnx.ModelProto.FromString(model.SerializeToString())
+    graph = copy.graph
+    constants = {i.name: i for i in graph.initializer if i.data_type == onnx.TensorProto.INT8}
+    if not constants:
+        return model
+    makers = {n.output[0]: n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.output[0] in makers:
+            continue
+        for index, name in enumerate(node.input):
+            if name in makers:
+                own = onnx.NodeProto.FromString(makers[name].SerializeToString())
+                own.output[0] = node.input[index] = f"{name}.{len(nodes)}"
+                nodes.append(own)
+        nodes.append(onnx.NodeProto.FromString(node.SerializeToString()))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    used: set[str] = set()
+    for number, node in enumerate(graph.node):
+        for index, name in enumerate(node.input):
+            if name in used:
+                tensor = graph.initializer.add()
+                tensor.CopyFrom(constants[name])
+                tensor.name = node.input[index] = f"{name}.{number}.{index}"
+            elif name in constants:
+                used.add(name)
+    return copy
