@@ -12,6 +12,7 @@ import onnx
 
 from nas_edge.contracts import Target
 from nas_edge.errors import InvalidCandidate, MeasurementError
+from nas_edge.latency.blocks import channel_block
 from nas_edge.latency.graph import Work, kernels_of
 from nas_edge.latency.matching import NodeTime, matched
 from nas_edge.latency.model import LatencyModel
@@ -102,7 +103,7 @@ class _Calibration:
             else:
                 path, graph = self.work_dir / f"network_{index:04d}.onnx", made
                 path.write_bytes(made.SerializeToString())
-            return _Drawn(path, graph, kernels_of(graph))
+            return _Drawn(path, graph, kernels_of(graph, block=channel_block(self.target.fingerprint())))
         raise InvalidCandidate(f"{MAX_FAILURES} candidates in a row could not be built: {failure}") from failure
 
     def usable(self) -> list[int]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 
 from nas_edge.errors import ModelError
-from nas_edge.latency.walk import BLOCK, BLOCKED, CHANNELS_LAST, PLAIN, Node, Walk
+from nas_edge.latency.walk import BLOCKED, CHANNELS_LAST, LANES, PLAIN, Node, Walk
 
 SET = 4  # blocks of filters that one call of a blocked kernel computes
-TILE = 6  # columns that it computes at once
+TILES = {16: 6, 8: 3}  # columns that it computes at once, by the channels of a block
 TILE_DEPTH = 64  # of a tile of the matrix unit, which int8 products use where the CPU has one
 THIN = 4  # int8 pixels of fewer channels are gathered by single bytes
 BATCH = 128  # input channels of one pass of a pointwise kernel
@@ -24,7 +24,7 @@ PRODUCT_ACTIVATIONS = frozenset(("Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSi
 EARLY = frozenset(("Clip", "LeakyRelu"))  # fused before channels are blocked, so not after an addition
 
 
-def up(count: int, step: int = BLOCK) -> int:
+def up(count: int, step: int = LANES) -> int:
     """Rounded up to a multiple."""
     return -(-count // step) * step
 
@@ -64,18 +64,20 @@ def convolution(walk: Walk, node: Node) -> None:
         walk.emit(node.name, f"int8.{thin}{kind}", shape.int8() | {"kilobytes": moved}, dims=dims, macs=shape.macs)
         walk.give(node, CHANNELS_LAST)
         return
-    blocked = len(kernel) == 2 and weight in walk.constants and _runs_blocked(kind, channels, group_channels, filters)
+    blocked = len(kernel) == 2 and weight in walk.constants and shape.runs_blocked(walk.block)
     layout = BLOCKED if blocked else PLAIN
-    direct = blocked and kind in ("pointwise", "dense", "vector") and channels < BLOCK  # reads plain channels itself
+    direct = (
+        blocked and kind in ("pointwise", "dense", "vector") and channels < walk.block
+    )  # reads plain channels itself
     if blocked and not direct and walk.layout(image) == BLOCKED:
         walk.origins[node.outputs[0]] = walk.origin(image)
     walk.take(image, PLAIN if direct else layout)
     fused = _absorb_followers(walk, node, layout)
-    elements = pixels * (up(filters) if blocked else filters)
+    elements = pixels * (up(filters, walk.block) if blocked else filters)
     kilobytes = (math.prod(walk.shape(image)) + elements) / 256
     if blocked and not direct:
-        kilobytes += batch * (up(channels) - channels) * math.prod(walk.shape(image)[2:]) / 256
-    work = (shape.blocked(direct) if blocked else shape.plain()) | {"kilobytes": kilobytes}
+        kilobytes += batch * (up(channels, walk.block) - channels) * math.prod(walk.shape(image)[2:]) / 256
+    work = (shape.blocked(walk.block, direct) if blocked else shape.plain()) | {"kilobytes": kilobytes}
     for name in fused:
         work[f"{name.lower()}_kilobytes"] = elements / 256
     name = (f"direct.{kind}" if direct else kind) if blocked else f"plain.{kind}"
@@ -104,18 +106,27 @@ class _Shape:
         self.strided = strided
         self.macs = pixels * filters * inner * taps
 
-    def blocked(self, direct: bool) -> dict[str, float]:
+    def runs_blocked(self, block: int) -> bool:
+        """ONNX Runtime's conditions for its blocked convolutions (NchwcTransformer::TransformConv)."""
+        if block == 1:
+            return False
+        if self.kind == "grouped":
+            group = self.channels // self.inner
+            return self.inner % block == 0 and (self.filters // group) % block == 0
+        return self.channels % 4 == 0 or (self.kind != "depthwise" and self.channels < block)
+
+    def blocked(self, block: int, direct: bool) -> dict[str, float]:
         depthwise = self.kind == "depthwise"
         groups = self.channels // self.inner if self.kind == "grouped" else 1
-        blocks = up(self.filters // groups) // BLOCK  # of one group, whose sets hold no filters of others
+        blocks = up(self.filters // groups, block) // block  # of one group, whose sets hold no filters of others
         sets = blocks if depthwise else groups * -(-blocks // SET)
         # In a depthwise convolution a padded channel costs once, in a dense one against every other.
-        inner = 1 if depthwise else self.inner if direct or self.kind == "grouped" else up(self.inner)
-        computed = self.pixels * up(self.filters) * inner * self.taps * self.rows_inside / self.height / 1e6
-        passes = -(-inner // BATCH) if self.taps == 1 else 1 if depthwise or direct else inner // BLOCK
+        inner = 1 if depthwise else self.inner if direct or self.kind == "grouped" else up(self.inner, block)
+        computed = self.pixels * up(self.filters, block) * inner * self.taps * self.rows_inside / self.height / 1e6
+        passes = -(-inner // BATCH) if self.taps == 1 else 1 if depthwise or direct else inner // block
         flat = self.taps == 1 and not self.strided  # then the whole image is one row
         rows = 1 if flat else self.pixels / self.width
-        odd = self.pixels % TILE if flat else (self.width - 2 * (self.height // 2)) % TILE
+        odd = (self.pixels if flat else self.width - 2 * (self.height // 2)) % TILES[block]
         single = 0 if self.taps == 1 else min(2 * (self.height // 2), self.width)
         work = {
             "mega_macs": computed,
@@ -146,8 +157,8 @@ class _Shape:
         work = {"weight_kilobytes": self.filters * self.inner * self.taps / 1024}
         if self.kind == "depthwise":
             work |= {"kilo_taps": points, "kilo_pixels": self.pixels * up(self.filters) / 1e6}
-            if self.filters % BLOCK == 0:
-                work["kilo_tap_blocks"] = points * (self.filters // BLOCK)
+            if self.filters % LANES == 0:
+                work["kilo_tap_blocks"] = points * (self.filters // LANES)
             else:
                 work["kilo_tap_halves"] = points * (self.filters // 8)
                 work["kilo_tap_singles"] = points * (self.filters % 8)
@@ -158,7 +169,7 @@ class _Shape:
             "mega_macs": self.pixels * up(self.inner * self.taps, 4) * up(group) * groups / 1e6,
             "mega_tile_macs": up(self.pixels) * up(self.inner * self.taps, TILE_DEPTH) * up(group) * groups / 1e6,
             "kilo_pixels": self.pixels * groups / 1e3,
-            "kilo_narrow_pixels": self.pixels * groups / 1e3 if group < BLOCK else 0.0,
+            "kilo_narrow_pixels": self.pixels * groups / 1e3 if group < LANES else 0.0,
             "mega_outputs": self.pixels * up(group) * groups / 1e6,
         }
         if self.taps > 1 or self.strided:  # its input is gathered first
@@ -182,14 +193,6 @@ def _kernel_rows(walk: Walk, node: Node, image: str, height: int) -> float:
     return float(rows) / max(result[0], 1)
 
 
-def _runs_blocked(kind: str, channels: int, group_channels: int, filters: int) -> bool:
-    """ONNX Runtime's conditions for its blocked convolutions (NchwcTransformer::TransformConv)."""
-    if kind == "grouped":
-        group = channels // group_channels
-        return group_channels % BLOCK == 0 and (filters // group) % BLOCK == 0
-    return channels % 4 == 0 or (kind != "depthwise" and channels < BLOCK)
-
-
 def _absorb_followers(walk: Walk, node: Node, layout: str) -> list[str]:
     """The operators that run inside the convolution: an addition before its activation; those that cost a pass."""
     walk.absorb(node, ("BatchNormalization",))
@@ -202,7 +205,7 @@ def _absorb_followers(walk: Walk, node: Node, layout: str) -> list[str]:
     others = [name for name in add.inputs if name != node.ends[0]]
     if len(others) != 1 or others[0] in walk.constants or walk.shape(others[0]) != walk.shape(node.outputs[0]):
         return []
-    if layout == BLOCKED and not walk.same_batch(others[0], node.outputs[0]):
+    if not (walk.same_batch if layout == BLOCKED else walk.named_batch)(others[0], node.outputs[0]):
         return []
     producer = walk.producers.get(others[0])
     ready = producer is None or producer.index < node.index

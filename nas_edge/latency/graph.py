@@ -3,8 +3,8 @@
 ONNX Runtime fuses and re-lays-out a graph before it runs it. The walk here follows its rules on a CPU:
 
 - a convolution takes the batch normalisation, addition and activation that follow it;
-- float convolutions run on blocked channels (16 a block, the rest padded) where their channels are a multiple of 4,
-  and on plain ones otherwise; a change of layout is a kernel of its own;
+- float convolutions on x86 run on blocked channels (16 or 8 a block, the rest padded) where their channels are a
+  multiple of 4, and on plain ones otherwise; a change of layout is a kernel of its own;
 - quantize / dequantize pairs around an operator make it an int8 one, and int8 convolutions run channels-last.
 
 What an operator costs is said by its handler in `operators.HANDLERS`; one without a handler is named in
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import onnx
 
+from nas_edge.latency.blocks import WIDEST
 from nas_edge.latency.operators import HANDLERS
 from nas_edge.latency.walk import KernelWork, Node, Walk
 
@@ -36,12 +37,13 @@ class Work:
     unsupported: tuple[str, ...]
 
 
-def kernels_of(model: onnx.ModelProto, batch: int = 1) -> Work:
-    """The kernels that ONNX Runtime runs for a model; a dynamic first axis is `batch`, other dynamic axes are 1.
+def kernels_of(model: onnx.ModelProto, batch: int = 1, block: int = WIDEST) -> Work:
+    """The kernels that ONNX Runtime runs for a model on a CPU whose float convolutions have so many channels a `block`.
 
-    Raises `ModelError` where the shapes contradict each other.
+    A dynamic first axis is `batch`, other dynamic axes are 1. Raises `ModelError` where the shapes contradict each
+    other.
     """
-    walk = Walk(model, batch)
+    walk = Walk(model, batch, block)
     for node in walk.nodes:
         if node.index in walk.absorbed:
             continue
@@ -69,7 +71,7 @@ def parameter_count(model: onnx.ModelProto) -> int:
     shapes nor other settings, nor the scales and zero points of quantization. A constant counts for each operator that
     reads it, for files store equal ones once, by chance alike or not.
     """
-    walk = Walk(model, 1)
+    walk = Walk(model, 1, WIDEST)
     literals = {name for n in model.graph.node if n.op_type == "Constant" for name in n.output}
     return sum(_parameters(walk, node, literals) for node in walk.nodes)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from nas_edge.latency.convolutions import convolution, product
-from nas_edge.latency.walk import BLOCK, BLOCKED, CHANNELS_LAST, PLAIN, Node, Walk
+from nas_edge.latency.walk import BLOCKED, CHANNELS_LAST, LANES, PLAIN, Node, Walk
 
 Handler = Callable[[Walk, Node], None]
 ELEMENTWISE = frozenset(("HardSwish", "HardSigmoid", "Sigmoid", "Mul", "Relu", "Clip", "LeakyRelu"))
@@ -59,7 +59,7 @@ def moving(kind: str, keeps: frozenset[str] = frozenset((PLAIN,)), calls: int = 
                 walk.emit(f"{node.name}:{end}", "bookkeeping", {}, dims=(1,))
         name = f"int8.{name}" if node.quantized else name
         kilobytes = _moved_kilobytes(walk, node, sources)
-        odd = spans if spans and walk.elements(node) // spans % BLOCK else 0
+        odd = spans if spans and walk.elements(node) // spans % LANES else 0
         work = {"kilobytes": kilobytes, "kilo_spans": spans / 1e3, "kilo_odd_spans": odd / 1e3}
         walk.emit(node.name, name, work, dims=(kilobytes, spans) if spans else (kilobytes,), calls=calls)
         walk.give(node, layout)
@@ -118,11 +118,11 @@ def _common_layout(walk: Walk, node: Node, images: list[str], keeps: frozenset[s
         return PLAIN
     if layout != BLOCKED:
         return layout
-    if node.op.startswith("Global") and walk.shape(images[0])[1] % BLOCK:
+    if node.op.startswith("Global") and walk.shape(images[0])[1] % walk.block:
         return PLAIN  # pools are for whole blocks alone
     if len(walk.data_inputs(node)) < len([name for name in node.inputs if name]) or len(images) > 1:
         equal = len({walk.shape(name) for name in images}) == 1 and len(images) == len(node.inputs)
-        aligned = all(walk.shape(name)[1] % BLOCK == 0 for name in images)
+        aligned = all(walk.shape(name)[1] % walk.block == 0 for name in images)
         fit = aligned if node.op == "Concat" else equal
         if not fit or any(walk.layout(name) != BLOCKED for name in images):
             return PLAIN
@@ -133,7 +133,8 @@ def window(walk: Walk, node: Node) -> None:
     """Pooling over windows: its work is the taps that it reads."""
     image = walk.source(node, node.inputs[0])
     wanted = CHANNELS_LAST if node.quantized else BLOCKED
-    fits = walk.layout(image) == wanted if node.quantized else walk.shape(image)[1] % BLOCK == 0
+    whole_blocks = walk.block > 1 and walk.shape(image)[1] % walk.block == 0
+    fits = walk.layout(image) == wanted if node.quantized else whole_blocks
     layout = wanted if fits else PLAIN
     if walk.layout(image) == layout == BLOCKED:
         walk.origins[node.outputs[0]] = walk.origin(image)
@@ -204,7 +205,7 @@ def softmax(walk: Walk, node: Node) -> None:
     rows = elements // max(columns, 1)
     work = {
         "kilo_rows": rows / 1e3,
-        "mega_vectors": rows * -(-columns // BLOCK) / 1e6,
+        "mega_vectors": rows * -(-columns // LANES) / 1e6,
         "kilobytes": _moved_kilobytes(walk, node, [source]),
     }
     walk.emit(node.name, "softmax", work, dims=(rows, columns))

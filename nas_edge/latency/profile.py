@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_edge.errors import StudyMismatch, UserError
 from nas_edge.files import Malformed, read_json
+from nas_edge.latency.blocks import NARROW, PLAIN, WIDEST, channel_block
 from nas_edge.latency.fit import fit
 from nas_edge.latency.graph import Work, kernels_of
 from nas_edge.latency.heldout import HeldOutError
@@ -45,7 +46,8 @@ class Profile:
     """Predicts latencies on the target with this fingerprint, at batch 1.
 
     `error` is the stated held-out error, `low_ms` and `high_ms` the range of latencies calibrated, `reference_ms`
-    how fast the reference network ran meanwhile. `domain` says what networks it was calibrated on.
+    how fast the reference network ran meanwhile. `domain` says what networks it was calibrated on, `block`
+    how many channels a block of the target's float convolutions has.
     """
 
     target: str
@@ -56,6 +58,7 @@ class Profile:
     high_ms: float
     reference_ms: float
     domain: str = ""
+    block: int = WIDEST
 
     @classmethod
     def fitted(
@@ -73,7 +76,15 @@ class Profile:
         """The profile of measured networks, none of which holds an unsupported operator; the last two as in `fit`."""
         model, errors = fit(works, latency_ms, earlier.model if earlier else None, nodes)
         return cls(
-            target, fingerprint, model, HeldOutError.of(errors), min(latency_ms), max(latency_ms), reference_ms, domain
+            target=target,
+            fingerprint=fingerprint,
+            model=model,
+            error=HeldOutError.of(errors),
+            low_ms=min(latency_ms),
+            high_ms=max(latency_ms),
+            reference_ms=reference_ms,
+            domain=domain,
+            block=channel_block(fingerprint),
         )
 
     def predict(self, graph: onnx.ModelProto) -> Prediction:
@@ -83,7 +94,7 @@ class Profile:
         Operators and kinds of kernel that the profile holds nothing about are named in `unsupported`. Raises
         `ModelError` for a graph that contradicts itself.
         """
-        work = kernels_of(graph)
+        work = kernels_of(graph, block=self.block)
         times = self.model.times(work)
         ms, doubt = times.total_ms, _doubt(times)
         outside = self._outside(ms, doubt)
@@ -124,6 +135,7 @@ class Profile:
             "version": VERSION,
             "target": self.target,
             "domain": self.domain,
+            "block": self.block,
             "fingerprint": dict(self.fingerprint),
             "model": self.model.to_json(),
             "error": asdict(self.error),
@@ -146,6 +158,7 @@ class Profile:
             return cls(
                 target=_text(value["target"]),
                 domain=_text(value["domain"]),
+                block=_block(value.get("block", WIDEST)),  # older profiles do not say: all were fitted to these
                 fingerprint=dict(value["fingerprint"]),
                 model=LatencyModel.from_json(value["model"]),
                 error=HeldOutError(**{name: _number(v) for name, v in value["error"].items()} | _networks(value)),
@@ -200,6 +213,12 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not a text")
     return value
+
+
+def _block(value: Any) -> int:
+    if value not in (WIDEST, NARROW, PLAIN):
+        raise ValueError(f"a block of {value!r} channels is not one of {WIDEST}, {NARROW} and {PLAIN}")
+    return int(value)
 
 
 def _networks(value: Mapping[str, Any]) -> dict[str, Any]:

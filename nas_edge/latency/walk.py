@@ -12,7 +12,7 @@ import onnx.numpy_helper
 
 from nas_edge.latency.shapes import RawNode, TypedShape, infer_shapes, raw_nodes
 
-BLOCK = 16
+LANES = 16  # what integer kernels, and the widest ones of floats, work on at once
 PLAIN, BLOCKED, CHANNELS_LAST = "plain", "blocked", "channels_last"
 # Operators that ONNX Runtime has in int8 when their inputs come from DequantizeLinear and their outputs are quantized.
 QUANTIZABLE = frozenset(
@@ -67,9 +67,13 @@ class Node:
 
 
 class Walk:
-    """The state of a walk over one graph: shapes, layouts, and the kernels so far."""
+    """The state of a walk over one graph: shapes, layouts, and the kernels so far.
 
-    def __init__(self, model: onnx.ModelProto, batch: int) -> None:
+    `block` is how many channels a block of a float convolution has (see `blocks.channel_block`).
+    """
+
+    def __init__(self, model: onnx.ModelProto, batch: int, block: int) -> None:
+        self.block = block
         nodes = raw_nodes(model.graph)
         self.types: dict[str, TypedShape] = infer_shapes(model, batch, nodes)
         self.constants: set[str] = {w.name for w in model.graph.initializer}
@@ -183,10 +187,13 @@ class Walk:
         """The map that a blocked one has its batch from."""
         return self.origins.get(value, value)
 
+    def named_batch(self, *values: str) -> bool:
+        """Whether ONNX Runtime knows the batch of all these maps before it runs."""
+        return self.vague.isdisjoint(values)
+
     def same_batch(self, first: str, *others: str) -> bool:
         """Whether ONNX Runtime can tell that blocked maps have one batch: by its name or by where it comes from."""
-        named = self.vague.isdisjoint((first, *others))
-        return named or all(self.origin(first) == self.origin(other) for other in others)
+        return self.named_batch(first, *others) or all(self.origin(first) == self.origin(other) for other in others)
 
     def take(self, value: str, layout: str) -> None:
         """A kernel reads a value in a layout: once for each value and layout, a change is a kernel."""

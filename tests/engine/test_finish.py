@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from optuna.trial import TrialState
 
-from nas_edge import Evaluation, ExportError, Split, evaluate
+from nas_edge import Evaluation, ExportError, Split, Target, evaluate
 from nas_edge.engine import finish
 from nas_edge.engine.recipes import read_recipe
 from nas_edge.export import accuracy
@@ -91,7 +91,7 @@ def test_a_longer_training_is_kept_unless_it_is_worse_by_more_than_chance(
 ) -> None:
     """Of 100 images: the standard errors are 0, 1.7 and 2.4 points."""
 
-    def right(path: Path, split: Split) -> npt.NDArray[np.bool_]:
+    def right(path: Path, split: Split, target: Target) -> npt.NDArray[np.bool_]:
         image = np.arange(100)
         return image >= won if path.name == "searched.onnx" else image < 100 - lost
 

@@ -37,7 +37,7 @@ def nothing(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"space": "mobilenet"}, nothing, 'made with space = "tiny", not "mobilenet"'),
         ({}, newer("search space", "tiny"), "other plugins: search space tiny was 1, is 9"),
-        ({}, newer("technique", "quantize"), "other plugins: technique quantize was 1, is 9"),
+        ({}, newer("technique", "quantize"), "other plugins: technique quantize was 2, is 9"),
         ({"seed": 5}, nothing, "made with seed = 0, not 5"),
         ({"sampler": "tpe"}, nothing, 'made with sampler = "random", not "tpe"'),
         ({"techniques": ["quantize", "prune"]}, nothing, 'techniques = ["quantize"], not ["quantize", "prune"]'),

@@ -9,7 +9,9 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
+from nas_edge.latency.blocks import PLAIN, channel_block
 from nas_edge.latency.graph import kernels_of
+from nas_edge.targets.local import LocalTarget
 
 # (domain, operator) of an optimised graph; where no domain decides, the operator alone.
 BY_DOMAIN = {("com.microsoft.nchwc", "Conv"): "blocked convolution"}
@@ -57,22 +59,32 @@ KINDS = {
 BY_KIND = {kind: word for word, kinds in KINDS.items() for kind in kinds}
 
 
-def theirs(model: onnx.ModelProto) -> Counter[str]:
-    """The kernels in the graph that ONNX Runtime runs, as it writes it down."""
+def block_here() -> int:
+    """The channels of a block on this machine."""
+    return channel_block(LocalTarget().fingerprint())
+
+
+def theirs(model: onnx.ModelProto, *, blocked: bool = True) -> Counter[str]:
+    """The kernels in the graph that ONNX Runtime runs, as it writes it down; of plain channels where not `blocked`."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=[] if blocked else ["NchwcTransformer"],
+        )
         nodes = onnx.load(options.optimized_model_filepath).graph.node
     return Counter(BY_DOMAIN.get((n.domain, n.op_type)) or WORDS.get(n.op_type, n.op_type) for n in nodes)
 
 
-def ours(model: onnx.ModelProto) -> Counter[str]:
+def ours(model: onnx.ModelProto, *, blocked: bool = True) -> Counter[str]:
     """The kernels that the walk finds."""
     counted: Counter[str] = Counter()
-    work = kernels_of(model)
+    work = kernels_of(model, block=block_here() if blocked else PLAIN)
     assert work.unsupported == ()
     for kernel in work.kernels:
         counted[_word(kernel.kind)] += int(kernel.features["calls"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,11 +18,7 @@ from nas_edge.targets.local import LocalTarget
 
 from .families import FAMILIES, quantized
 from .networks import Network
-
-with_avx512 = pytest.mark.skipif(
-    "avx512f" not in Path("/proc/cpuinfo").read_text(), reason="the walk's blocks of 16 channels are those of AVX-512"
-)
-
+from .optimised import block_here
 
 # Where the walk is known to differ from what runs (`test_fidelity.KNOWN`), and one transpose of another size.
 KNOWN_SHARES = {("resized", False): 0.7, ("resized", True): 0.7, ("separable swish", True): 0.95}
@@ -50,14 +45,13 @@ def times_of(model: onnx.ModelProto, nodes: Sequence[NodeTime]) -> list[tuple[st
     return [(kernel.name, 1e3 * ms) for kernel, ms in matched(model, kernels_of(model), nodes)]
 
 
-@with_avx512
 @pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_kernels_are_found_and_are_the_right_ones(client: AgentClient, family: str, int8: bool) -> None:
     """Each node is given as many microseconds as it writes values: so a kernel's time tells its node."""
     model = quantized(FAMILIES[family]()) if int8 else FAMILIES[family]()
     marked = [n._replace(microseconds=float(math.prod(n.written[1]))) for n in profiled(client, model)]
-    work = kernels_of(model)
+    work = kernels_of(model, block=block_here())
     found = matched(model, work, marked)
     least = KNOWN_SHARES.get((family, int8), 1.0)
     assert counted(k for k, _ in found) >= least * counted(work.kernels)
@@ -71,10 +65,10 @@ def counted(kernels: Iterable[KernelWork]) -> int:
     return sum(kernel.kind != "bookkeeping" for kernel in kernels)
 
 
-def written_by(kernel: KernelWork) -> tuple[int, int]:
+def written_by(kernel: KernelWork) -> set[int]:
     """The values that a convolution may write: the real ones, or in whole blocks."""
     _, filters, pixels, *_ = map(round, kernel.dims)
-    return pixels * filters, pixels * up(filters)
+    return {pixels * filters, pixels * up(filters, block_here())}
 
 
 def test_a_fused_node_keeps_its_first_name() -> None:
