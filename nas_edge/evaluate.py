@@ -17,7 +17,7 @@ from nas_edge.gate import Gate
 from nas_edge.latency.graph import parameter_count, total_macs
 from nas_edge.machine_lock import working
 from nas_edge.making import timed
-from nas_edge.pipeline import produce
+from nas_edge.pipeline import Reconsider, produce
 from nas_edge.plugins import Registry
 from nas_edge.records import Evaluation
 from nas_edge.spec import CandidateSpec
@@ -35,15 +35,19 @@ def evaluate(
     known: Predictions | None = None,
     gate: Gate | None = None,
     undone: AbstractSet[str] = frozenset(),
+    reconsider: Reconsider | None = None,
 ) -> tuple[Candidate, Evaluation]:
     """One candidate: made, trained, compressed, exported, and judged as the file that would ship.
 
-    `undone` names techniques that are left out without asking: so a candidate is made again as it was.
+    `undone` names techniques that are left out without asking: so a candidate is made again as it was. `reconsider` may
+    raise before a candidate is trained again without what was undone.
     Raises `InvalidCandidate`, `ExportError` or `MeasurementError`; each costs this candidate alone.
     """
     start = time.perf_counter()
     estimator = Estimator(registry, context.target, context.work_dir, known)
-    candidate = produce(registry, spec, context, train, estimator=estimator, gate=gate, undone=undone)
+    candidate = produce(
+        registry, spec, context, train, estimator=estimator, gate=gate, undone=undone, reconsider=reconsider
+    )
     graph, path = artifacts(candidate)
     with timed(candidate, "judge"):
         right = candidate.accuracy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from nas_edge.config import TrainConfig
 
 
+Reconsider = Callable[[CandidateSpec, Mapping[str, str]], None]  # what is left of a candidate, and why the rest is not
+
+
 @hookimpl(trylast=True)
 def apply_technique(technique: Technique, stage: str, subject: Any, config: Any, context: Context) -> Any:
     """The engine's own implementation: call the technique."""
@@ -46,6 +49,7 @@ def produce(
     estimator: Estimator | None = None,
     gate: Gate | None = None,
     undone: AbstractSet[str] = frozenset(),
+    reconsider: Reconsider | None = None,
 ) -> Candidate:
     """A candidate from its spec to its ONNX file, `model.onnx` in the context's work folder.
 
@@ -53,7 +57,9 @@ def produce(
     unless a technique declares that `shape_follows_weights`, and good for nothing else. With an estimator the record
     of each step says how large, fast and accurate the candidate was before and after it, on as many validation images
     as tell the gate's drop from chance; a gate undoes steps by that.
-    `undone` names techniques that are undone without asking: so a candidate is made again as it was.
+    `undone` names techniques that are undone without asking: so a candidate is made again as it was. `reconsider` is
+    asked about what is left before a candidate is trained again without what was undone, and raises where it is not
+    worth that.
     Raises `InvalidCandidate` or `ExportError`.
     """
     candidate = Candidate(spec)
@@ -84,6 +90,8 @@ def produce(
             break
         except StartAgain as again:
             making.abandon(begun, again)
+            if reconsider is not None:
+                reconsider(spec.without(undone | making.undone.keys()), making.undone)
             making.look, begun = trained, len(candidate.steps)
 
     with timed(candidate, "export"):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 ENABLED = "enabled"  # ends the name of the decision whether a technique is on
@@ -59,6 +59,10 @@ class CandidateSpec:
         """16 hex digits that are the same for equal specs, in every process and on every machine."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def without(self, techniques: Collection[str]) -> CandidateSpec:
+        """The same with these techniques off."""
+        return replace(self, steps=tuple(s for s in self.steps if s.technique not in techniques))
 
     @property
     def summary(self) -> str:

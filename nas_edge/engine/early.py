@@ -22,7 +22,7 @@ from nas_edge.engine.standing import hopeless
 from nas_edge.engine.zero_cost import SCORES, plausible_accuracy
 from nas_edge.evaluate import Draft, make_draft
 from nas_edge.pipeline import build_model
-from nas_edge.samplers.history import PARTIAL, History
+from nas_edge.samplers.history import PARTIAL, UNDONE, History
 from nas_edge.samplers.surrogate import objective
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.study import StoredStudy, is_evaluated
@@ -55,15 +55,29 @@ class Outlook:
         No training is spent on what plugins refuse, what is too slow, what cannot meet the goals of a compression, and
         what cannot enter the front; the rest may be stopped on the way.
         """
-        config = self.session.config
         reasons = self.session.registry.hooks.hook.validate_candidate(spec=self.spec, context=context)
         if reasons:
             raise Rejected("; ".join(reasons))
-        is_trained = self._is_trained
-        selective = is_trained and self._is_selective
-        stopping = is_trained and config.goals is None and config.early_stopping
-        if config.max_latency_ms is None and not selective and not stopping:
+        draft = self._checked_draft(context)
+        if draft is None or not self._is_stopping:
             return context
+        milestones = Milestones(RUNGS, lambda share, accuracy: self._check_rung(draft, share, accuracy))
+        return replace(context, trainer=replace(self.session.trainer, milestones=milestones))
+
+    def reconsider(self, context: Context, left: CandidateSpec, undone: Mapping[str, str]) -> None:
+        """Raise `Rejected` where what is left of a candidate is not worth another training. The sampler is told."""
+        try:
+            replace(self, spec=left)._checked_draft(context)
+        except Rejected as error:
+            self.trial.set_user_attr(UNDONE, sorted(undone))
+            raise Rejected(f"{', '.join(sorted(undone))} undone ({next(iter(undone.values()))}); {error}") from None
+
+    def _checked_draft(self, context: Context) -> Draft | None:
+        """The draft, where anything is asked of it. Raises `Rejected`."""
+        config = self.session.config
+        selective = self._is_trained and self._is_selective
+        if config.max_latency_ms is None and not selective and not self._is_stopping:
+            return None
         draft = make_draft(self.session.registry, self.spec, context, config.train, self.session.gate)
         if config.max_latency_ms is not None:
             self._check_limit(draft, config.max_latency_ms)
@@ -71,10 +85,13 @@ class Outlook:
             self._check_goals(draft)
         elif selective:
             self._check_front(draft, self._scores(draft))
-        if not stopping:
-            return context
-        milestones = Milestones(RUNGS, lambda share, accuracy: self._check_rung(draft, share, accuracy))
-        return replace(context, trainer=replace(self.session.trainer, milestones=milestones))
+        return draft
+
+    @property
+    def _is_stopping(self) -> bool:
+        """Whether its training may be ended on the way."""
+        config = self.session.config
+        return self._is_trained and config.goals is None and config.early_stopping
 
     @property
     def _is_trained(self) -> bool:

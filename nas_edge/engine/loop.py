@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +151,16 @@ def run_trial(
                 spec = _sample(session, stored, trial, others)
             finally:
                 release()
-            context = Outlook(session, stored, trial, spec, others).train_in(context)
+            outlook = Outlook(session, stored, trial, spec, others)
+            context = outlook.train_in(context)
             candidate, evaluation = evaluate(
-                session.registry, spec, context, session.config.train, session.predictions, session.gate
+                session.registry,
+                spec,
+                context,
+                session.config.train,
+                session.predictions,
+                session.gate,
+                reconsider=partial(outlook.reconsider, context),
             )
             store_evaluation(stored, trial, candidate, evaluation)
         _constrain(trial, session.config.max_latency_ms, evaluation.latency_ms)

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from optuna.trial import TrialState
+from torch import nn
 
 from nas_edge import Context, InvalidCandidate, NasEdgeError, Scope, Technique, UserError, evaluate
 from nas_edge.cli import main
 from nas_edge.engine import loop
 from nas_edge.engine.progress import Progress
 from nas_edge.plugins import Registry
+from nas_edge.samplers.history import UNDONE, History
 from nas_edge.train.trainer import ImageTrainer
 
 from ..studies import Said, assert_whole, opened, search, study_file, tiny_config, tiny_values
@@ -39,6 +42,20 @@ class Brittle(Technique):
         if config.breaks:
             raise self.error("it broke\nin two lines")
         return model
+
+
+class Hollow(Technique):
+    """Leaves nothing of a network but the mean of its image: small, fast, and wrong."""
+
+    name = "hollow"
+    config_type = BrittleConfig
+
+    def suggest(self, scope: Scope) -> BrittleConfig:
+        return BrittleConfig()
+
+    def structure(self, model: Any, config: BrittleConfig, context: Context) -> Any:
+        head = nn.Linear(context.data.channels, len(context.data.classes))
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
 
 
 class AlwaysBroken(Brittle):
@@ -77,6 +94,31 @@ def test_too_slow_candidates_are_rejected_before_training(tiny: Registry, fitted
     front = stored.front()
     assert front and all(t.values[1] <= limit and t.constraints["latency_ms"] <= 0 for t in front)
     assert {t.number for t in stored.study.best_trials} == {t.number for t in front}
+
+
+def test_a_candidate_too_slow_without_what_was_undone_is_not_trained_again(
+    tiny: Registry, fitted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the sampler learns what it comes to: the latency without the technique, and that with it is of no use."""
+    monkeypatch.setattr(loop, "MAX_REJECTED_IN_A_ROW", 4)
+    tiny.techniques["hollow"] = Hollow()
+    options = {"techniques": ["hollow"], "max_latency_ms": 0.05, "train_images": 1000}
+    config = tiny_config(tmp_path, train={"samples": 2000}, **options)
+    with pytest.raises(UserError, match="4 candidates in a row were rejected"):
+        search(config, tiny)
+    _, stored = opened(config, tiny)
+    trained = [t for t in stored.trials() if t.params["hollow.enabled"]]
+    assert 0 < len(trained) < 4 and len(fitted) == 2 * len(trained)  # before the technique, and recovery
+    for trial in trained:
+        assert trial.user_attrs["why"].startswith("rejected: hollow undone (accuracy ")
+        assert "after recovery, more than 5 points lost); " in trial.user_attrs["why"]
+        assert trial.user_attrs["why"].endswith("before training, over --max-latency-ms 0.05")
+        assert trial.user_attrs[UNDONE] == ["hollow"] and trial.constraints["latency_ms"] > 0
+    history = History.of(stored.study)
+    switch = next(i for i, p in enumerate(history.parameters.all) if p.name == "hollow.enabled")
+    on = history.rows[:, switch] == history.parameters.all[switch].encode(True)
+    assert on.sum() == len(trained) and np.isnan(history.losses[on]).all()
+    assert len(history) == 4 + len(trained) and np.isfinite(history.losses[~on, 1]).all()
 
 
 def test_a_limit_that_nothing_meets_is_said(
