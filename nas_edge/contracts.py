@@ -297,7 +297,8 @@ class Target:
     def fingerprint(self) -> dict[str, Any]:
         """CPU model, instruction sets, onnxruntime version, provider, threads: what a latency depends on.
 
-        `architecture` and `instruction_sets` also decide how many bits 8-bit weights have (see `int8_saturates`).
+        `architecture` and `instruction_sets` also decide by which kernels latencies are predicted, and how many bits
+        8-bit weights have (see `int8_saturates`).
         """
         raise NotImplementedError
 

@@ -19,6 +19,7 @@ from nas_edge.engine.progress import Progress
 from nas_edge.engine.recipes import copy_model
 from nas_edge.engine.run import run_search
 from nas_edge.engine.session import Session
+from nas_edge.latency.blocks import channel_block
 from nas_edge.latency.heldout import HeldOutError
 from nas_edge.latency.model import LatencyModel
 from nas_edge.latency.profile import Profile, default_path
@@ -80,7 +81,9 @@ def keep_profile(config: StudyConfig, registry: Registry) -> None:
     session = Session.open(config, registry)
     fingerprint = session.target.fingerprint()
     error = HeldOutError(0.01, 0.02, 1.0, 1.0, 8)
-    profile = Profile(session.target.name, fingerprint, LatencyModel(0.1, {}), error, 0.01, 10.0, 0.1, session.domain)
+    block = channel_block(fingerprint)
+    model = LatencyModel(0.1, {})
+    profile = Profile(session.target.name, fingerprint, model, error, 0.01, 10.0, 0.1, session.domain, block)
     profile.save(default_path(fingerprint, session.domain))
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.contracts import Context
 from nas_edge.engine.rungs import RUNGS, place, stays
@@ -22,7 +23,7 @@ from nas_edge.engine.standing import hopeless
 from nas_edge.engine.zero_cost import SCORES, plausible_accuracy
 from nas_edge.evaluate import Draft, make_draft
 from nas_edge.pipeline import build_model
-from nas_edge.samplers.history import PARTIAL, UNDONE, History
+from nas_edge.samplers.history import PARTIAL, UNDONE, History, effective_params
 from nas_edge.samplers.surrogate import objective
 from nas_edge.spec import CandidateSpec
 from nas_edge.store.study import StoredStudy, is_evaluated
@@ -32,7 +33,13 @@ from nas_edge.train.trainer import Milestones
 DRAFT_MARGIN = 1.25  # on random weights low ranks come out higher than on trained ones
 LEAST_FINISHED = 16  # candidates, before their accuracies say what is plausible
 PLAUSIBLE = 2.6  # standard deviations above what is expected: one candidate of 200 is better
+MOST_TURNED_DOWN = 3  # in a row after their training
 RUNG = "rung "  # begins the name of a trial's attribute: its values there
+
+
+def is_turned_down(trial: FrozenTrial) -> bool:
+    """Whether a candidate was trained, and then not worth another training without what was undone."""
+    return trial.state is TrialState.PRUNED and UNDONE in trial.user_attrs
 
 
 class Rejected(Exception):
@@ -59,26 +66,34 @@ class Outlook:
         if reasons:
             raise Rejected("; ".join(reasons))
         draft = self._checked_draft(context)
-        if draft is None or not self._is_stopping:
+        if not self._is_stopping:
             return context
+        draft = draft or self._draft(context)
         milestones = Milestones(RUNGS, lambda share, accuracy: self._check_rung(draft, share, accuracy))
         return replace(context, trainer=replace(self.session.trainer, milestones=milestones))
 
     def reconsider(self, context: Context, left: CandidateSpec, undone: Mapping[str, str]) -> None:
-        """Raise `Rejected` where what is left of a candidate is not worth another training. The sampler is told."""
+        """Raise `Rejected` where what is left of a candidate is not worth another training. The sampler is told.
+
+        After a few in a row that came to nothing one is trained all the same: what is spent on them counts as no trial.
+        """
+        in_row = takewhile(lambda t: t.state is not TrialState.COMPLETE, reversed(self.others))
+        if sum(is_turned_down(t) for t in in_row) >= MOST_TURNED_DOWN:
+            return
+        self.trial.set_user_attr(UNDONE, sorted(undone))
         try:
             replace(self, spec=left)._checked_draft(context)
         except Rejected as error:
-            self.trial.set_user_attr(UNDONE, sorted(undone))
-            raise Rejected(f"{', '.join(sorted(undone))} undone ({next(iter(undone.values()))}); {error}") from None
+            said = ", ".join(f"{name} undone ({why})" for name, why in undone.items())
+            raise Rejected(f"{said}; {error}") from None
 
     def _checked_draft(self, context: Context) -> Draft | None:
-        """The draft, where anything is asked of it. Raises `Rejected`."""
+        """The draft, where its candidate could be turned down for it. Raises `Rejected` where it is."""
         config = self.session.config
         selective = self._is_trained and self._is_selective
-        if config.max_latency_ms is None and not selective and not self._is_stopping:
+        if config.max_latency_ms is None and not selective:
             return None
-        draft = make_draft(self.session.registry, self.spec, context, config.train, self.session.gate)
+        draft = self._draft(context)
         if config.max_latency_ms is not None:
             self._check_limit(draft, config.max_latency_ms)
         if selective and config.goals is not None:
@@ -86,6 +101,10 @@ class Outlook:
         elif selective:
             self._check_front(draft, self._scores(draft))
         return draft
+
+    def _draft(self, context: Context) -> Draft:
+        session = self.session
+        return make_draft(session.registry, self.spec, context, session.config.train, session.gate)
 
     @property
     def _is_stopping(self) -> bool:
@@ -151,7 +170,7 @@ class Outlook:
     def _plausible_accuracy(self, scores: Mapping[str, float]) -> float:
         frozen = self.trial.storage.get_trial(self.trial._trial_id)
         history = History.of(self.stored.study, frozen)
-        means, deviations = objective(history, 0)(history.parameters.encode([frozen.params]))
+        means, deviations = objective(history, 0)(history.parameters.encode([effective_params(frozen)]))
         bound = plausible_accuracy(self.others, scores, PLAUSIBLE) if scores else 1.0
         return float(min(bound, -means[0] + PLAUSIBLE * deviations[0]))
 

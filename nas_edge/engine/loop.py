@@ -19,7 +19,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.contracts import Candidate
-from nas_edge.engine.early import Outlook, Rejected
+from nas_edge.engine.early import Outlook, Rejected, is_turned_down
 from nas_edge.engine.limits import limits
 from nas_edge.engine.progress import Point, Progress
 from nas_edge.engine.recipes import RECIPE_FILE
@@ -217,7 +217,7 @@ def _sample(session: Session, stored: StoredStudy, trial: optuna.Trial, others: 
             continue
         if is_evaluated(other):
             raise Repeated(other)
-        if other.state is TrialState.RUNNING or PARTIAL in other.user_attrs:
+        if other.state is TrialState.RUNNING or PARTIAL in other.user_attrs or is_turned_down(other):
             raise Rejected(f"the same candidate as trial {other.number}")
     return spec
 

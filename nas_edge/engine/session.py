@@ -34,6 +34,7 @@ from nas_edge.engine.teachers import check_teacher, make_teacher
 from nas_edge.errors import InvalidCandidate, UserError
 from nas_edge.estimate import predict
 from nas_edge.gate import Gate
+from nas_edge.latency.blocks import channel_block
 from nas_edge.latency.predictor import ProfilePredictor
 from nas_edge.latency.profile import Profile, default_path
 from nas_edge.pipeline import build_model
@@ -222,10 +223,12 @@ class Session:
     def _kept_profile(self, progress: Progress) -> Profile | None:
         path = default_path(self.target.fingerprint(), self.domain)
         try:
-            return Profile.load(path) if path.is_file() else None
+            profile = Profile.load(path) if path.is_file() else None
         except UserError as error:
             progress.warn(f"the latency profile kept on this machine is not used: {error}")
             return None
+        # One of an older version may have been fitted to the kernels of other CPUs.
+        return profile if profile and profile.block == channel_block(profile.fingerprint) else None
 
     def use_profile(self, profile: Profile, stored: StoredStudy) -> None:
         """Predict with this profile from now on, and remember its predictions in the study's database."""

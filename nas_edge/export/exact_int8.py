@@ -32,7 +32,12 @@ def own_constants(model: onnx.ModelProto | Path) -> onnx.ModelProto | Path:
     constants = {i.name: i for i in graph.initializer if i.data_type == onnx.TensorProto.INT8}
     if not constants:
         return model
-    makers = {n.output[0]: n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants}
+    given = {v.name for v in graph.output}
+    makers = {
+        n.output[0]: n
+        for n in graph.node
+        if n.op_type == "DequantizeLinear" and n.input[0] in constants and n.output[0] not in given
+    }
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         if node.output[0] in makers:

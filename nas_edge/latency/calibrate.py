@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import onnx
 
 from nas_edge.contracts import Target
-from nas_edge.errors import InvalidCandidate, MeasurementError
+from nas_edge.errors import InvalidCandidate, MeasurementError, UserError
 from nas_edge.latency.blocks import channel_block
 from nas_edge.latency.graph import Work, kernels_of
 from nas_edge.latency.matching import NodeTime, matched
@@ -146,6 +146,12 @@ def calibrate(
     would disturb the other. `record` gets the files and latencies (ms) at the end. Raises `MeasurementError` where too
     few networks could be measured in time.
     """
+    block = channel_block(target.fingerprint())
+    if earlier is not None and earlier.block != block:
+        raise UserError(
+            f"the earlier profile is of a device whose convolutions have {earlier.block} channels a block, and those "
+            f"of {target.name} have {block}: they run other kernels; leave it out"
+        )
     made = _Calibration(target, sample, work_dir, progress or (lambda networks, seconds, error: None), earlier)
     opened = getattr(target, "campaign", None)
     if opened is None:

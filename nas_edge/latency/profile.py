@@ -216,9 +216,9 @@ def _text(value: Any) -> str:
 
 
 def _block(value: Any) -> int:
-    if value not in (WIDEST, NARROW, PLAIN):
+    if type(value) is not int or value not in (WIDEST, NARROW, PLAIN):
         raise ValueError(f"a block of {value!r} channels is not one of {WIDEST}, {NARROW} and {PLAIN}")
-    return int(value)
+    return value
 
 
 def _networks(value: Mapping[str, Any]) -> dict[str, Any]:

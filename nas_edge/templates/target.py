@@ -15,6 +15,7 @@ from nas_edge import Measurement, MeasurementError, Target, hookimpl
 WARM_UP = 10
 LEAST_RUNS = 20
 CPUINFO = Path("/proc/cpuinfo")
+FLAGS = re.compile(r"^(?:flags|Features)\s*:\s*(.+)$", re.MULTILINE)
 CPU = re.compile(r"^(?:model name|Model|CPU implementer|CPU part)\s*:\s*(.+)$", re.MULTILINE)
 
 
@@ -27,7 +28,7 @@ class Example(Target):
     def fingerprint(self) -> dict[str, Any]:
         import onnxruntime
 
-        about = {"cpu": _cpu(), "architecture": platform.machine()}
+        about = {"cpu": _cpu(), "architecture": platform.machine(), "instruction_sets": _instruction_sets()}
         return {**about, "onnxruntime": onnxruntime.__version__, "threads": 1}
 
     def measure(self, model: Path, budget_s: float) -> Measurement:
@@ -58,6 +59,12 @@ def _cpu() -> str:
     """Its model: what was measured on one holds for no other."""
     found = CPU.findall(CPUINFO.read_text(encoding="utf-8")) if CPUINFO.exists() else []
     return ", ".join(dict.fromkeys(found)) or platform.processor() or platform.machine()  # each core says the same
+
+
+def _instruction_sets() -> list[str]:
+    """Those that ONNX Runtime has kernels of its own for, by which latencies are predicted and weights quantized."""
+    found = FLAGS.search(CPUINFO.read_text(encoding="utf-8")) if CPUINFO.exists() else None
+    return sorted(name for name in found[1].split() if name.startswith(("avx", "amx", "asimd"))) if found else []
 
 
 def _runner(model: Path) -> Callable[[], Any]:

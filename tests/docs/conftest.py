@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nas_edge.engine.session import Session
+from nas_edge.latency.blocks import channel_block
 from nas_edge.latency.heldout import HeldOutError
 from nas_edge.latency.model import LatencyModel
 from nas_edge.latency.profile import Profile
@@ -20,7 +21,8 @@ def quick(tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     def profile(session: Session, budget_s: float, progress: object) -> Profile:
         error = HeldOutError(0.01, 0.02, 1.0, 1.0, 8)
         fingerprint = session.target.fingerprint()
-        return Profile(session.target.name, fingerprint, LatencyModel(0.1, {}), error, 0.01, 10.0, 0.1, session.domain)
+        block, model = channel_block(fingerprint), LatencyModel(0.1, {})
+        return Profile(session.target.name, fingerprint, model, error, 0.01, 10.0, 0.1, session.domain, block)
 
     monkeypatch.setattr(Session, "calibrate", profile)
     monkeypatch.chdir(tmp_path)

@@ -14,8 +14,9 @@ from torch import nn
 
 from nas_edge import Context, InvalidCandidate, NasEdgeError, Scope, Technique, UserError, evaluate
 from nas_edge.cli import main
-from nas_edge.engine import loop
+from nas_edge.engine import early, loop
 from nas_edge.engine.progress import Progress
+from nas_edge.engine.recipes import read_recipe
 from nas_edge.plugins import Registry
 from nas_edge.samplers.history import UNDONE, History
 from nas_edge.train.trainer import ImageTrainer
@@ -119,6 +120,42 @@ def test_a_candidate_too_slow_without_what_was_undone_is_not_trained_again(
     on = history.rows[:, switch] == history.parameters.all[switch].encode(True)
     assert on.sum() == len(trained) and np.isnan(history.losses[on]).all()
     assert len(history) == 4 + len(trained) and np.isfinite(history.losses[~on, 1]).all()
+
+
+def test_few_in_a_row_are_turned_down_after_their_training(
+    tiny: Registry, fitted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then one is trained to its end: or a search would spend its time on what counts as no trial."""
+    monkeypatch.setattr(early, "MOST_TURNED_DOWN", 2)
+    monkeypatch.setattr(loop, "MAX_REJECTED_IN_A_ROW", 3)
+    tiny.techniques["hollow"] = Hollow()
+    options = {"techniques": ["hollow"], "max_latency_ms": 0.05, "set": {"hollow.enabled": True}}
+    stored = search(tiny_config(tmp_path, trials=1, train={"samples": 2000}, train_images=1000, **options), tiny)
+    states = [trial.state for trial in stored.trials()]
+    assert states == [TrialState.PRUNED, TrialState.PRUNED, TrialState.COMPLETE]
+    assert stored.trials()[-1].user_attrs[UNDONE] == ["hollow"] and len(fitted) == 7
+
+
+def test_what_is_left_is_judged_by_what_is_plausible_without_what_was_undone(
+    tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A technique that costs accuracy says nothing of the candidates that do without it."""
+    monkeypatch.setattr(early, "LEAST_FINISHED", 4)
+    tiny.techniques["hollow"] = Hollow()
+    config = tiny_config(tmp_path, trials=8, techniques=["hollow"], gate=False, audit_trials=0)
+    stored = search(config, tiny)
+    on = {t.params["hollow.enabled"]: t for t in stored.evaluated()}[True]
+    session, _ = opened(config, tiny)
+    trial = stored.study.ask(fixed_distributions=on.distributions)
+    for name, value in on.params.items():
+        trial.storage.set_trial_param(
+            trial._trial_id, name, on.distributions[name].to_internal_repr(value), on.distributions[name]
+        )
+    recipe, _ = read_recipe(stored, on, final=False)
+    outlook = early.Outlook(session, stored, trial, recipe, stored.trials())
+    with_it = outlook._plausible_accuracy({})
+    trial.set_user_attr(UNDONE, ["hollow"])
+    assert outlook._plausible_accuracy({}) > with_it
 
 
 def test_a_limit_that_nothing_meets_is_said(
