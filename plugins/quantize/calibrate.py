@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from . import QuantizeConfig
 
 SAMPLES = 1 << 15  # values of a tensor and batch that percentiles and histograms are taken of
-FATAL = 4  # of ONNX Runtime's levels of logging
 PIXELS = 1 << 18  # of a batch: every activation of it is held in memory
 
 
@@ -98,7 +97,7 @@ def session(
         del model.graph.output[:]
         model.graph.output.extend(tensors)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = FATAL
+    options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.x64quantprecision", "1")  # no saturation, on any CPU
     # It moves roundings over reshapes, and in opset 21 refuses signed ones that it moved itself (1.31): they stay here.
