@@ -203,17 +203,22 @@ class StoredStudy:
     def front(self, trials: Sequence[FrozenTrial] | None = None) -> list[FrozenTrial]:
         """The Pareto-optimal trials that meet the constraints, most accurate first.
 
-        The same as Optuna's `best_trials`, which copies every trial deeply first; but without repeats, and a goal that
-        was missed takes no trial off the front of a compression. `trials` saves reading them again.
+        The same as Optuna's `best_trials`, which copies every trial deeply first; but without repeats, of trials that
+        made the same file (one of them by a technique that was undone) only the first, and a goal that was missed takes
+        no trial off the front of a compression. `trials` saves reading them again.
         """
         found = [(self._point(t), t) for t in (self.trials() if trials is None else trials)]
         able = [(point, t) for point, t in found if point is not None]
         points = np.array([point for point, _ in able]).reshape(len(able), len(self.study.directions))
-        left = np.lexsort(points.T[::-1])  # whatever dominates a point is sorted before it
-        front = []
+        left = np.lexsort(points.T[::-1])  # whatever dominates a point is sorted before it; equal ones stay in order
+        front, files = [], set()
         while len(left):
             best, left = left[0], left[1:]
-            front.append(able[best][1])
+            trial = able[best][1]
+            file = trial.user_attrs.get("onnx_sha256", trial.number)
+            if file not in files:
+                files.add(file)
+                front.append(trial)
             worse = (points[best] <= points[left]).all(axis=1) & (points[best] < points[left]).any(axis=1)
             left = left[~worse]
         return front

@@ -303,6 +303,16 @@ def test_the_front_is_optunas(stored: StoredStudy) -> None:
     assert {t.number for t in stored.study.best_trials} == {4, 2, 6}
 
 
+def test_of_equal_files_the_front_has_the_first(stored: StoredStudy) -> None:
+    """A technique that was undone leaves the file of the recipe without it; equal values alone are no reason."""
+    for number, (file, accuracy) in enumerate([("a", 0.9), ("b", 0.9), ("a", 0.9), ("c", 0.95), ("c", 0.95)]):
+        trial = begin(stored, key=str(number))
+        trial.set_user_attr("onnx_sha256", file)
+        trial.set_constraint("latency_ms", -1.0)
+        stored.study.tell(trial, [accuracy, 1.0 + 10 * (accuracy - 0.9)])
+    assert [t.number for t in stored.front()] == [3, 0, 1]
+
+
 def test_a_trial_is_marked_before_it_runs(stored: StoredStudy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed at any moment of asking, it is known whose it was; and it is asked for again."""
 
