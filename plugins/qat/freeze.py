@@ -42,7 +42,8 @@ class FrozenLayer(nn.Module):
     """A convolution or linear layer of integers: `weight` int8 `[out, ...]`, `bias` int32 `[out]` or None.
 
     With x the input's step and s the weight's, the step of the bias is `x * s`: that of the sums of products that an
-    integer kernel adds it to (Jacob et al. 2018, equation 11).
+    integer kernel adds it to (Jacob et al. 2018, equation 11). Training does not simulate this rounding, which is all
+    that a frozen network differs by.
     """
 
     scale: Tensor
