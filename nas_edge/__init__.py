@@ -23,6 +23,7 @@ from nas_edge.contracts import (
     Technique,
     Trainer,
 )
+from nas_edge.cpu import channel_block, int8_saturates
 from nas_edge.errors import (
     DataError,
     ExportError,
@@ -36,7 +37,6 @@ from nas_edge.errors import (
     UserError,
 )
 from nas_edge.hookspecs import hookimpl
-from nas_edge.int8 import int8_saturates
 from nas_edge.records import Evaluation, Figures, Kernel, Measurement, Prediction, StepRecord
 from nas_edge.spec import ArchSpec, CandidateSpec, Step
 
@@ -107,6 +107,7 @@ __all__ = [
     "UserError",
     "__version__",
     "calibrate",
+    "channel_block",
     "compress",
     "hookimpl",
     "import_torchvision",

@@ -15,11 +15,11 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.config import StudyConfig, parse_config
+from nas_edge.cpu import channel_block
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.recipes import copy_model
 from nas_edge.engine.run import run_search
 from nas_edge.engine.session import Session
-from nas_edge.latency.blocks import channel_block
 from nas_edge.latency.heldout import HeldOutError
 from nas_edge.latency.model import LatencyModel
 from nas_edge.latency.profile import Profile, default_path

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 # A module imports from its own layer and from those before it. A package's name stands for all in it; the longest
 # name that fits decides. Imports under TYPE_CHECKING count: they bind two modules together as well.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "files", "spec", "records", "classify", "machine_lock", "int8"),
+    ("errors", "files", "spec", "records", "classify", "machine_lock", "cpu"),
     ("contracts", "hookspecs"),
     ("plugins", "config", "goals", "conditions", "study_file"),
     ("data", "train", "export", "latency", "targets", "agent", "onnx_files"),

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from nas_edge.agent import cpu_name, instruction_sets
 from nas_edge.cli.inspect import JsonFlag
-from nas_edge.int8 import VNNI
+from nas_edge.cpu import VNNI
 from nas_edge.plugins import OWN_DISTRIBUTION, load_plugins
 
 if TYPE_CHECKING:

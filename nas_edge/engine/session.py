@@ -18,6 +18,7 @@ from torch import nn
 
 from nas_edge.config import StudyConfig
 from nas_edge.contracts import Context, ImageData, SearchSpace, Target, Technique
+from nas_edge.cpu import channel_block
 from nas_edge.data import load_data
 from nas_edge.engine.calibration import calibrated, use_pipeline
 from nas_edge.engine.candidates import RandomCandidates, searched_techniques
@@ -34,7 +35,6 @@ from nas_edge.engine.teachers import check_teacher, make_teacher
 from nas_edge.errors import InvalidCandidate, UserError
 from nas_edge.estimate import predict
 from nas_edge.gate import Gate
-from nas_edge.latency.blocks import channel_block
 from nas_edge.latency.predictor import ProfilePredictor
 from nas_edge.latency.profile import Profile, default_path
 from nas_edge.pipeline import build_model

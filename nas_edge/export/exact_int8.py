@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from nas_edge import agent
-from nas_edge.int8 import int8_saturates
+from nas_edge.cpu import int8_saturates
 
 EXACT_INT8 = "session.x64quantprecision"  # "1": unsigned weights, for which the kernels are exact
 

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from nas_edge.contracts import Split, Target
+from nas_edge.cpu import int8_saturates
 from nas_edge.data.batches import evaluation_batches
 from nas_edge.errors import ExportError, ModelError
 from nas_edge.export.exact_int8 import EXACT_INT8, own_constants, saturates_here
-from nas_edge.int8 import int8_saturates
 from nas_edge.machine_lock import give_way, working
 
 FATAL = 4

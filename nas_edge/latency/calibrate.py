@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import onnx
 
 from nas_edge.contracts import Target
+from nas_edge.cpu import channel_block
 from nas_edge.errors import InvalidCandidate, MeasurementError, UserError
-from nas_edge.latency.blocks import channel_block
 from nas_edge.latency.graph import Work, kernels_of
 from nas_edge.latency.matching import NodeTime, matched
 from nas_edge.latency.model import LatencyModel

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from nas_edge.latency.blocks import WIDEST
+from nas_edge.cpu import WIDEST
 from nas_edge.latency.operators import HANDLERS
 from nas_edge.latency.walk import KernelWork, Node, Walk
 

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas_edge.cpu import NARROW, PLAIN, WIDEST, channel_block
 from nas_edge.errors import StudyMismatch, UserError
 from nas_edge.files import Malformed, read_json
-from nas_edge.latency.blocks import NARROW, PLAIN, WIDEST, channel_block
 from nas_edge.latency.fit import fit
 from nas_edge.latency.graph import Work, kernels_of
 from nas_edge.latency.heldout import HeldOutError

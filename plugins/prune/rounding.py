@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-from nas_edge import Target
+from nas_edge import Target, channel_block
 
 from . import AUTO
 
-WIDE, NARROW = 16, 8
+FILTERS = 4  # that kernels without blocks compute at a time
 
 
 def channel_multiple(round_to: int | str, target: Target) -> tuple[int, str | None]:
     """The multiple that channel counts are rounded to, and for "auto" in words what of the target it follows from."""
     if round_to != AUTO:
         return int(round_to), None
-    known: Collection[str] = target.fingerprint().get("instruction_sets") or ()
-    multiple = block_channels(known)
-    reason = "avx512f" if multiple == WIDE else "no avx512f" if known else "unknown instruction sets"
-    return multiple, f"rounded to {multiple} channels for a target with {reason}"
-
-
-def block_channels(instruction_sets: Collection[str]) -> int:
-    """The channels in a block of ONNX Runtime's float convolutions: 16 with AVX-512, 8 without.
-
-    On x86 its kernels (MLAS) keep channels in blocks of as many as a vector register of AVX-512 or AVX2 holds, and fill
-    up the last one: the channels of a block that is not full cost as much as all of it. On Arm its usual builds leave
-    channels as they are and compute filters four at a time, of which 8 is a multiple.
-    """
-    return WIDE if "avx512f" in instruction_sets else NARROW
+    block = channel_block(target.fingerprint())
+    if block > 1:
+        return block, f"rounded to {block} channels, a block of the target's kernels"
+    return (
+        2 * FILTERS,
+        f"rounded to {2 * FILTERS} channels, for the target's kernels compute {FILTERS} filters at a time",
+    )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from nas_edge.cpu import channel_block
 from nas_edge.engine.session import Session
-from nas_edge.latency.blocks import channel_block
 from nas_edge.latency.heldout import HeldOutError
 from nas_edge.latency.model import LatencyModel
 from nas_edge.latency.profile import Profile

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
-from nas_edge.latency.blocks import PLAIN, channel_block
+from nas_edge.cpu import PLAIN, channel_block
 from nas_edge.latency.graph import kernels_of
 from nas_edge.targets.local import LocalTarget
 

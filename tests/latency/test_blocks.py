@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from nas_edge import UserError
-from nas_edge.latency.blocks import channel_block
+from nas_edge import UserError, channel_block
 from nas_edge.latency.calibrate import calibrate
 from nas_edge.latency.graph import kernels_of
 from nas_edge.latency.heldout import HeldOutError
@@ -21,22 +20,6 @@ from nas_edge.targets.local import LocalTarget
 from .networks import Network
 
 ERROR = HeldOutError(0.02, 0.05, 0.8, 0.97, 80)
-
-
-@pytest.mark.parametrize(
-    ("about", "block"),
-    [
-        ({"architecture": "x86_64", "instruction_sets": ["avx2", "avx512f"]}, 16),
-        ({"architecture": "x86_64", "instruction_sets": ["avx2", "avx512_vnni"]}, 16),
-        ({"architecture": "x86_64", "instruction_sets": ["avx2", "avx_vnni"]}, 8),
-        ({"architecture": "AMD64", "instruction_sets": []}, 8),
-        ({"architecture": "aarch64", "instruction_sets": ["asimd", "asimddp"]}, 1),
-        ({"architecture": "armv7l"}, 1),
-        ({"table": "of somebody"}, 16),
-    ],
-)
-def test_registers_decide(about: dict[str, Any], block: int) -> None:
-    assert channel_block(about) == block
 
 
 def convolution(filters: int, block: int) -> KernelWork:

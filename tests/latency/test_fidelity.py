@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from nas_edge.latency.blocks import WIDEST
+from nas_edge.cpu import WIDEST
 from nas_edge.latency.probes import random_probe
 
 from .families import FAMILIES, quantized

@@ -38,24 +38,6 @@ class Board(Target):
         return self.about
 
 
-@pytest.mark.parametrize(
-    ("about", "saturates"),
-    [
-        (OLD_X86, True),
-        ({"architecture": "AMD64", "instruction_sets": []}, True),  # Windows tells no sets
-        ({"architecture": "x86_64", "instruction_sets": ["avx2", "avx_vnni"]}, False),
-        ({"architecture": "x86_64", "instruction_sets": ["avx512f", "avx512_vnni"]}, False),
-        ({"architecture": "aarch64", "instruction_sets": ["asimd"]}, False),
-        ({"architecture": "arm64", "instruction_sets": []}, False),
-        ({"architecture": "armv7l"}, False),
-        ({"architecture": "x86-64-v3", "instruction_sets": ["avx2"]}, True),
-        ({"cpu": "somebody's"}, True),
-    ],
-)
-def test_x86_without_vnni_saturates_and_who_does_not_say_might(about: dict[str, Any], saturates: bool) -> None:
-    assert int8_saturates(about) is saturates
-
-
 class Bright(nn.Module):
     """Sums of the brightest inputs times weights of the largest size: where products saturate, these do."""
 

@@ -129,30 +129,29 @@ def test_the_quick_pass_takes_neither_data_nor_training(criterion: str, schedule
 class Board(Target):
     """A device that has only a fingerprint."""
 
-    sets: list[str] | None
+    about: dict[str, Any]
     name: str = "board"
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"cpu": "any"} if self.sets is None else {"instruction_sets": self.sets}
+        return self.about
 
 
 @pytest.mark.parametrize(
-    ("sets", "multiple", "why"),
+    ("about", "multiple", "why"),
     [
-        (["sse4_1", "avx", "avx2", "fma", "avx512f", "avx512bw"], 16, "avx512f"),
-        (["sse4_1", "avx", "avx2", "fma", "avx_vnni"], 8, "no avx512f"),
-        (["asimd", "asimddp"], 8, "no avx512f"),
-        ([], 8, "unknown instruction sets"),
-        (None, 8, "unknown instruction sets"),
+        ({"architecture": "x86_64", "instruction_sets": ["avx2", "avx512f"]}, 16, "a block of the target's kernels"),
+        ({"architecture": "x86_64", "instruction_sets": ["avx2", "avx_vnni"]}, 8, "a block of the target's kernels"),
+        ({"architecture": "aarch64"}, 8, "for the target's kernels compute 4 filters at a time"),
+        ({"table": "of somebody"}, 16, "a block of the target's kernels"),
     ],
 )
-def test_auto_rounds_to_a_block_of_the_targets_kernels(
-    sets: list[str] | None, multiple: int, why: str, context: Context
+def test_auto_rounds_to_what_the_targets_kernels_work_on_at_once(
+    about: dict[str, Any], multiple: int, why: str, context: Context
 ) -> None:
-    context = replace(context, target=Board(sets))
+    context = replace(context, target=Board(about))
     model = toy("plain")
     auto = Prune().structure(model, PruneConfig(0.3, "layer", "l2", "auto"), context)
-    assert context.notes[-1] == f"rounded to {multiple} channels for a target with {why}"
+    assert context.notes[-1] == f"rounded to {multiple} channels, {why}"
     by_hand = Prune().structure(model, PruneConfig(0.3, "layer", "l2", multiple), context)
     assert widths(auto) == widths(by_hand) == {16: [16, 32, 48], 8: [24, 32, 48]}[multiple]
 
