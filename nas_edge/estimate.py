@@ -71,7 +71,10 @@ def usable(prediction: Prediction | None) -> Latency | None:
 
 @dataclass
 class Estimator:
-    """Latencies of one candidate's networks on a target. What was predicted or measured once is not asked for again."""
+    """Latencies of one candidate's networks on a target. What was predicted or measured once is not asked for again.
+
+    Nor is it measured again with other weights: what is undone is often trained anew, and runs as fast as before.
+    """
 
     registry: Registry
     target: Target
@@ -96,7 +99,7 @@ class Estimator:
 
     def measured(self, graph: onnx.ModelProto) -> Latency:
         """Raises `MeasurementError`."""
-        key = content_sha256(graph)
+        key = layers_sha256(graph)
         if key not in self._measured:
             path = self.work_dir / "measured.onnx"
             save_model(graph, path)
@@ -127,3 +130,16 @@ class Estimator:
 def content_sha256(model: onnx.ModelProto) -> str:
     """What the model's file is known by."""
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+
+
+def layers_sha256(model: onnx.ModelProto) -> str:
+    """What one candidate's networks are alike in that differ only by the values of their weights."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    for constant in bare.graph.initializer:
+        if constant.data_type != onnx.TensorProto.INT64:  # those are shapes and axes
+            shape, data_type, name = tuple(constant.dims), constant.data_type, constant.name
+            constant.Clear()
+            constant.dims.extend(shape)
+            constant.data_type, constant.name = data_type, name
+    return content_sha256(bare)
