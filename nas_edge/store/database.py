@@ -167,6 +167,8 @@ def make_folder(path: Path) -> None:
 
 
 def _prepare_file(database: str, *, create: bool) -> None:
+    """Refuse what is no place for a study, without opening the file: closing it would drop every lock that SQLite holds
+    on it in this process, and others would go on as if it were gone (https://sqlite.org/howtocorrupt.html, 2.2)."""
     path = Path(database)
     if database == ":memory:":
         raise StorageError("a study in memory would be lost; give --storage a file, as in sqlite:///study.db")
@@ -174,8 +176,6 @@ def _prepare_file(database: str, *, create: bool) -> None:
         return
     if not create and not path.is_file():
         raise StorageError(f"there is no study database at {path}; check the name, --out or --storage")
-    if path.is_file():
-        _check_whole(path)
     mount = mount_of(path)
     if mount is not None and mount.is_network:
         raise StorageError(
@@ -184,24 +184,6 @@ def _prepare_file(database: str, *, create: bool) -> None:
             "database server, as in postgresql://user:password@host/database"
         )
     make_folder(path.parent)
-
-
-def _check_whole(path: Path) -> None:
-    """Raise `StorageError` where a file is shorter than its header says (https://sqlite.org/fileformat2.html).
-
-    What is missing may be in the write-ahead log of a killed process.
-    """
-    log = path.with_name(f"{path.name}-wal")
-    with path.open("rb") as file:
-        header = file.read(32)
-    if header[:16] != b"SQLite format 3\0" or (log.is_file() and log.stat().st_size):
-        return
-    page = int.from_bytes(header[16:18], "big")
-    should, size = (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big"), path.stat().st_size
-    if size < should:
-        raise StorageError(
-            f"the study's database {path} was cut off: {size} of {should} bytes are left; {_replacement(path)}"
-        )
 
 
 def _replacement(path: Path) -> str:

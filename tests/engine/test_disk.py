@@ -96,7 +96,7 @@ def test_a_database_that_was_cut_off(tiny: Registry, tmp_path: Path, capfd: pyte
     path = tmp_path / "disk" / "run" / "study.db"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    assert_refused(command, capfd, f"{path} was cut off: {len(whole) // 2} of {len(whole)} bytes are left; put a copy")
+    assert_refused(command, capfd, "malformed; put a copy of it back: no backup is beside it")
     backup = path.with_name("study.db.backup-v1-20260101T000000")
     backup.write_bytes(whole)
     assert_refused(["show", str(path)], capfd, f"put its backup {backup} in its place")
@@ -176,5 +176,5 @@ def test_a_clock_that_jumps(tiny: Registry, tmp_path: Path, monkeypatch: pytest.
 
 def test_what_is_no_longer_a_database(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_bytes(b"SQLite format 3\0" + b"\1" * 16)
-    with pytest.raises(StorageError, match="was cut off: 32 of"):
+    with pytest.raises(StorageError, match="not a database; put a copy of it back"):
         locate(str(tmp_path), None)
