@@ -28,7 +28,8 @@ from nas_edge.engine.session import Session
 from nas_edge.records import Audited, LatencyAudit, Prediction
 from nas_edge.samplers.history import PARTIAL
 from nas_edge.spec import CandidateSpec
-from nas_edge.store.processes import WORKER, worker_mark
+from nas_edge.store.marks import worker_mark
+from nas_edge.store.processes import WORKER
 from nas_edge.store.study import REPEAT_OF, StoredStudy
 from nas_edge.store.tables import prediction_table
 

@@ -219,7 +219,8 @@ def worker(
     from nas_edge.cli.progress import live_progress
     from nas_edge.config import parse_config
     from nas_edge.engine.workers import join
-    from nas_edge.store.processes import WORKER, worker_mark
+    from nas_edge.store.marks import worker_mark
+    from nas_edge.store.processes import WORKER
 
     stored = located(study, storage, out)
     changes = {"storage": stored.url, "out": str(stored.folder), "workers": 1}

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.contracts import Candidate
@@ -146,6 +147,23 @@ def run_trial(
     Other workers may ask again after `release`, once the candidate is known; `others` were read before it.
     """
     try:
+        return _run_trial(session, stored, trial, others, release, progress)
+    except (UpdateFinishedTrialError, ValueError):
+        if not stored.is_told(trial):
+            raise
+        progress.trial(trial.number, Ended.TAKEN.value)  # this machine was silent for too long
+        return Ended.TAKEN
+
+
+def _run_trial(
+    session: Session,
+    stored: StoredStudy,
+    trial: optuna.Trial,
+    others: Sequence[FrozenTrial],
+    release: Callable[[], None],
+    progress: Progress,
+) -> Ended:
+    try:
         with stored.working(trial), session.context() as context:
             try:
                 spec = _sample(session, stored, trial, others)
@@ -175,9 +193,8 @@ def run_trial(
     except (Exception, SystemExit) as error:
         if _is_general(error):
             raise
-        if stored.is_told(trial):  # this machine was silent for too long, and a candidate is not to count twice
-            progress.trial(trial.number, Ended.TAKEN.value)
-            return Ended.TAKEN
+        if stored.is_told(trial):  # a candidate is not to count twice, whatever became of it here
+            raise UpdateFinishedTrialError from error
         _log_traceback(stored, f"trial {trial.number}")
         _end(stored, trial, TrialState.FAIL, f"failed: {type(error).__name__}: {_line(error)}", progress)
         return Ended.FAILED

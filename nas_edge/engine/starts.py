@@ -76,9 +76,10 @@ def starting_sets(techniques: Sequence[Technique]) -> Iterator[tuple[str, ...]]:
 
 
 def enqueue_starts(session: Session, stored: StoredStudy) -> None:
-    """Queue the first trials of a new study."""
+    """Queue the first trials of a new study; what a killed process left of them, where it is no more than that."""
     with stored.alone():
-        if stored.trials():
+        queued = [t.user_attrs.get(START) for t in stored.trials()]
+        if None in queued:
             return
         keys = set()
         for on in starting_sets(session.techniques):
@@ -87,7 +88,8 @@ def enqueue_starts(session: Session, stored: StoredStudy) -> None:
                 continue
             key, params = found
             keys.add(key)
-            stored.study.enqueue_trial(params, user_attrs={START: " + ".join(on) or GIVEN})
+            if (name := " + ".join(on) or GIVEN) not in queued:
+                stored.study.enqueue_trial(params, user_attrs={START: name})
 
 
 def _start(

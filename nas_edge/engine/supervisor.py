@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
@@ -23,6 +24,7 @@ from typing import Any
 import psutil
 
 from nas_edge.engine.supervised import CHANNEL, LOST
+from nas_edge.store.marks import SUPERVISOR, supervisor_mark
 
 POLL_S = 1.0  # between two looks at the memory; what a worker says, and its end, is heard at once
 STOP_S = 20.0  # that an interrupted worker has to put its trial back
@@ -38,6 +40,7 @@ class Supervisor:
     command: Sequence[str]
     given: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    _slot: str = field(default_factory=lambda: uuid.uuid4().hex)
     _worker: subprocess.Popen[str] | None = None
     _stopped: int | None = None  # the signal that was passed on
 
@@ -76,6 +79,7 @@ class Supervisor:
     def _start(self, lost: dict[str, Any] | None) -> Watch:
         ours, theirs = socket.socketpair()
         variables = {**os.environ, **self.variables, CHANNEL: str(theirs.fileno())}
+        variables[SUPERVISOR] = json.dumps(supervisor_mark(self._slot))
         variables.pop(LOST, None)
         if lost is not None and lost["trial"] is not None:
             variables[LOST] = json.dumps(lost)

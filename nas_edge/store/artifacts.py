@@ -46,6 +46,8 @@ class FolderArtifactStore(FileSystemArtifactStore):
         temporary = self._folder / f"{artifact_id}.part"
         with temporary.open("wb") as file:
             shutil.copyfileobj(content_body, file)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut may leave the name without the content
         temporary.replace(self._folder / artifact_id)
 
     def written(self, artifact_id: str) -> int | None:

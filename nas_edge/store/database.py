@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
@@ -184,12 +185,32 @@ def _prepare_file(database: str, *, create: bool) -> None:
             "database server, as in postgresql://user:password@host/database"
         )
     make_folder(path.parent)
+    if path.is_file():
+        _probe(path, create=create)
+
+
+def _probe(path: Path, *, create: bool) -> None:
+    """Raise `StorageError` where a file is damaged, or holds no studies and is not to: before anything changes it."""
+    try:
+        with closing(
+            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=SQLITE_TIMEOUT_S)
+        ) as found:
+            is_optunas = any(name == "study_name" for _, name, *_ in found.execute("PRAGMA table_info(studies)"))
+            if is_optunas:
+                found.execute("SELECT study_name FROM studies").fetchall()
+    except sqlite3.OperationalError:  # it cannot be read in this way; opening it for writing says why, or can
+        return
+    except sqlite3.DatabaseError as error:
+        raise StorageError(f"the study's database {path} cannot be opened: {error}; {_replacement(path)}") from None
+    if not is_optunas and not create:
+        raise StorageError(f"{path} holds no studies; check the name, --out or --storage")
 
 
 def _replacement(path: Path) -> str:
-    """What to do about a database that is damaged."""
+    """What to do about a database that is damaged. A log that is left beside a copy would damage that."""
     copies = sorted(path.parent.glob(f"{path.name}.backup-*"), key=lambda copy: copy.stat().st_mtime)
-    return f"put its backup {copies[-1]} in its place" if copies else "put a copy of it back: no backup is beside it"
+    first = f"end what works on it, move {path.name}-wal and {path.name}-shm away if they are there, and put "
+    return first + (f"its backup {copies[-1]} in its place" if copies else "a copy of it back: no backup is beside it")
 
 
 def _tune_sqlite(connection: Any, _record: object) -> None:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 MOUNTS = Path("/proc/self/mountinfo")
 # Those between machines, by the kernel's names; of those in user space what follows `fuse.`.
 NETWORK = frozenset({
-    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "davfs2", "gcsfuse", "glusterfs", "gpfs", "lustre", "ncpfs",
-    "nfs", "nfs4", "orangefs", "panfs", "pvfs2", "rclone", "s3fs", "smb3", "smbfs", "sshfs",
+    "9p", "afs", "beegfs", "blobfuse2", "ceph", "ceph-fuse", "cifs", "coda", "davfs", "davfs2", "gcsfuse", "gfs2",
+    "glusterfs", "gpfs", "juicefs", "lustre", "mfs", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "pvfs2",
+    "rclone", "s3fs", "smb3", "smbfs", "sshfs", "wekafs",
 })  # fmt: skip
 
 

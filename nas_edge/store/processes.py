@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import fcntl
-import functools
-import os
-import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any, Protocol
+from typing import Protocol
 
 from optuna.trial import FrozenTrial
 
 from nas_edge.store.failures import is_failure
+from nas_edge.store.marks import is_running, machine, worker_mark
 
 WORKER = "worker"  # the user attribute of a trial that holds its `worker_mark`
 UNMARKED_GRACE_S = 10.0
-HEARTBEAT_S, GRACE_S = 20.0, 120.0  # how often a worker shows that it lives, and the silence after which it is dead
+HEARTBEAT_S, GRACE_S = 20.0, 120.0  # how often a worker shows that it lives, and the silence that is suspected
+SUSPECTED_S = 2.5 * HEARTBEAT_S  # after which it is dead
 
 
 class Clock(Protocol):
@@ -32,15 +32,10 @@ class Clock(Protocol):
     def remove_session(self) -> None: ...
 
 
-def worker_mark() -> dict[str, Any]:
-    """Who runs a trial: enough to tell later whether that process still lives."""
-    return {**_machine(), "pid": os.getpid(), "started": _process_start(os.getpid())}
-
-
 def is_elsewhere(trial: FrozenTrial) -> bool:
     """Whether a process of another machine, or of another container, runs a trial."""
     mark = trial.user_attrs.get(WORKER)
-    return isinstance(mark, dict) and any(mark.get(key) != value for key, value in _machine().items())
+    return isinstance(mark, dict) and any(mark.get(key) != value for key, value in machine().items())
 
 
 def is_dead(trial: FrozenTrial) -> bool:
@@ -49,9 +44,14 @@ def is_dead(trial: FrozenTrial) -> bool:
     if not isinstance(mark, dict):  # taken from the queue by another machine that has not marked it yet
         started = trial.datetime_start or datetime.now()
         return (datetime.now() - started).total_seconds() > UNMARKED_GRACE_S
-    if is_elsewhere(trial):
-        return False
-    return _process_start(int(mark["pid"])) != mark.get("started")
+    return not is_elsewhere(trial) and not is_running(mark)
+
+
+def is_anothers(trial: FrozenTrial) -> bool:
+    """Whether another process than this one is about to replace a trial's dead worker: it knows why that died."""
+    mark = trial.user_attrs.get(WORKER)
+    supervisor = mark.get("supervisor") if isinstance(mark, dict) else None
+    return supervisor is not None and supervisor != worker_mark().get("supervisor") and is_running(supervisor)
 
 
 @contextmanager
@@ -79,14 +79,20 @@ def heartbeat(storage: Clock, trial_id: int) -> Iterator[None]:
         thread.join()
 
 
-def silent(storage: Clock, trial_ids: Sequence[int]) -> set[int]:
-    """Those of the running trials whose heartbeats have ceased, by the database's clock."""
-    if not trial_ids:
-        return set()
-    heard = storage.silences(trial_ids)
+def silent(storage: Clock, trial_ids: Sequence[int], suspected: dict[int, float]) -> set[int]:
+    """Those of the running trials whose heartbeats have ceased.
+
+    So says the database's clock; but that may jump, and a database that was gone has heard of nobody. So they are only
+    `suspected`, since when is noted there, until those that live must have been heard again.
+    """
+    heard = storage.silences(trial_ids) if trial_ids else {}
     for trial_id in set(trial_ids) - set(heard):  # its worker may have died before the first: it has from now on
         storage.record_heartbeat(trial_id)
-    return {trial_id for trial_id, seconds in heard.items() if seconds > GRACE_S}
+    late = {trial_id for trial_id, seconds in heard.items() if seconds > GRACE_S}
+    for trial_id in suspected.keys() - late:
+        del suspected[trial_id]
+    now = time.monotonic()
+    return {trial_id for trial_id in late if now - suspected.setdefault(trial_id, now) >= SUSPECTED_S}
 
 
 @contextmanager
@@ -95,24 +101,3 @@ def exclusively(file: Path) -> Iterator[None]:
     with file.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
-
-
-@functools.cache
-def _machine() -> dict[str, str]:
-    """Where process numbers mean the same. Machines may share a name, and containers a name and an identity."""
-    identity, space = Path("/etc/machine-id"), Path("/proc/self/ns/pid")
-    parts = (
-        identity.read_text()[:8] if identity.is_file() else "",
-        str(space.readlink()) if space.is_symlink() else "",
-    )
-    return {"host": socket.gethostname(), "machine": " ".join(parts)}
-
-
-def _process_start(pid: int) -> str | None:
-    """The start time of a process in clock ticks since boot; None where it is gone. Tells a reused pid apart."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]

@@ -7,7 +7,7 @@ import json
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import optuna
 from optuna.artifacts import ArtifactMeta, get_all_artifact_meta, upload_artifact
 from optuna.artifacts._upload import ARTIFACTS_ATTR_PREFIX
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -24,7 +25,8 @@ from nas_edge.config import StudyConfig, parse_config
 from nas_edge.errors import StorageError, StudyMismatch, UserError
 from nas_edge.store.artifacts import ARTIFACTS, ArtifactStore, copy_newest, open_artifacts
 from nas_edge.store.database import make_folder, open_storage, shown, storage_names
-from nas_edge.store.processes import WORKER, exclusively, heartbeat, is_dead, is_elsewhere, silent, worker_mark
+from nas_edge.store.marks import worker_mark
+from nas_edge.store.processes import WORKER, exclusively, heartbeat, is_anothers, is_dead, is_elsewhere, silent
 from nas_edge.store.tables import Tables
 from nas_edge.store.turns import turn
 
@@ -38,6 +40,7 @@ DIRECTIONS = {
     "size_bytes": StudyDirection.MINIMIZE,
 }
 MAX_RETRIES = 3
+KILLED = "its process was killed"
 GOAL = "goal: "  # begins the name of a constraint that only guides the sampler
 START = "start"  # the attribute of a trial that the engine proposed: what it begins with
 REPEAT_OF = "repeat_of"  # likewise: the trial that the same candidate was evaluated in
@@ -71,9 +74,11 @@ class StoredStudy:
             return cls._create(config, facts, storage)
         stored = cls.load(config.name, config.storage_url, storage)
         stored.check(config, facts)
+        stored = replace(stored, config=config)
+        stored.check_artifacts()
         if stored.study.user_attrs["config"] != _stored_values(config):  # `resume` goes on to the trials asked for last
             stored.study.set_user_attr("config", _stored_values(config))
-        return replace(stored, config=config)
+        return stored
 
     @classmethod
     def _create(cls, config: StudyConfig, facts: Mapping[str, Any], storage: Storage) -> StoredStudy:
@@ -285,15 +290,25 @@ class StoredStudy:
     # --- what a killed process left behind
 
     def requeue_dead(self, trials: Sequence[FrozenTrial]) -> int:
-        """Fail those trials whose process is gone and queue their parameters again; returns how many."""
+        """Fail those trials whose process is gone and queue their parameters again; returns how many.
+
+        One whose successor is about to say more of its death is left to that, but not for ever.
+        """
         running = [t for t in trials if t.state is TrialState.RUNNING]
-        dead = {t._trial_id: "its process was killed" for t in running if is_dead(t)}
-        elsewhere = [t._trial_id for t in running if is_elsewhere(t)]
-        dead |= dict.fromkeys(silent(self.storage, elsewhere), "its machine fell silent")
+        local = [t for t in running if is_dead(t)]
+        awaited = {t._trial_id for t in local if is_anothers(t)}
+        dead = {t._trial_id: KILLED for t in local if t._trial_id not in awaited}
+        distant = {t._trial_id for t in running if is_elsewhere(t)}
+        for trial_id in silent(self.storage, sorted(distant | awaited), self._suspected):
+            dead[trial_id] = KILLED if trial_id in awaited else "its machine fell silent"
         for trial in running:
             if trial._trial_id in dead:
                 self.requeue(trial, dead[trial._trial_id])
         return len(dead)
+
+    @cached_property
+    def _suspected(self) -> dict[int, float]:
+        return {}
 
     def requeue_own(self, why: str) -> None:
         """The same for the trials of this process, which is about to end."""
@@ -324,10 +339,11 @@ class StoredStudy:
                 optuna.trial.create_trial(state=TrialState.WAITING, system_attrs=noted, user_attrs=kept)
             )
             comes_again = True
-        if comes_again:
-            self.storage.set_trial_user_attr(trial._trial_id, "interrupted", True)
-        self.storage.set_trial_user_attr(trial._trial_id, "why", why)
-        self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        with suppress(UpdateFinishedTrialError):  # its worker lives after all, and was quicker
+            if comes_again:
+                self.storage.set_trial_user_attr(trial._trial_id, "interrupted", True)
+            self.storage.set_trial_user_attr(trial._trial_id, "why", why)
+            self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     # --- artifacts
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+import optuna
 import pytest
 import torch
 from optuna.trial import FrozenTrial, TrialState
@@ -20,8 +21,8 @@ from nas_edge.engine.given import WEIGHTS_FILE, _ready, learned_by_heart
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.recipes import read_recipe
 from nas_edge.engine.session import Session
-from nas_edge.engine.standing import FEW, REJECTED, Standing, Standings, hopeless, mark_rejected
-from nas_edge.engine.starts import starting_sets
+from nas_edge.engine.standing import FEW, GIVEN, REJECTED, Standing, Standings, hopeless, mark_rejected
+from nas_edge.engine.starts import enqueue_starts, starting_sets
 from nas_edge.goals import DROP, LATENCY, REDUCTION, SPEEDUP, Goals, Known, all_met, judge, total_excess
 from nas_edge.models import load_model
 from nas_edge.plugins import Registry
@@ -34,7 +35,7 @@ from nas_edge.train.trainer import ImageTrainer
 from nas_edge_plugins.qat import Qat
 
 from ..compressions import MODEL, compressed, install_network, quick_config, train_weights
-from ..studies import Said, found, sha256
+from ..studies import Said, found, opened, sha256
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +288,33 @@ def test_what_is_forced_on_leaves_the_given_model_as_it_is(tiny: Registry, here:
     assert recipe(stored, first)[0].steps == ()
     assert [step.technique for step in recipe(stored, second)[0].steps] == ["quantize"]
     assert second.user_attrs[START] == "quantize"
+
+
+def test_starts_that_a_kill_kept_from_the_queue_are_queued_later(
+    tiny: Registry, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, stored = opened(quick_config(here / "run", TRAINED, techniques=["prune", "quantize", "distill"]), tiny)
+    queue, count = stored.study.enqueue_trial, 0
+
+    def killed(*given: Any, **named: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        queue(*given, **named)
+
+    monkeypatch.setattr(stored.study, "enqueue_trial", killed)
+    with pytest.raises(KeyboardInterrupt):
+        enqueue_starts(session, stored)
+    count = 3
+    for _ in range(2):
+        enqueue_starts(session, stored)
+    expected = [" + ".join(names) or GIVEN for names in starting_sets(session.techniques)]
+    assert [t.user_attrs[START] for t in stored.trials()] == expected and len(expected) > 3
+    stored.study.ask({})
+    stored.study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
+    enqueue_starts(session, stored)
+    assert len(stored.trials()) == len(expected) + 1, "a search that has begun had them all"
 
 
 # --- what guides it

@@ -16,9 +16,11 @@ from optuna.trial import TrialState
 from nas_edge.cli import main
 from nas_edge.config import parse_config
 from nas_edge.plugins import Registry
+from nas_edge.store import processes
 from nas_edge.store.database import close_storages
 from nas_edge.store.locate import locate
-from nas_edge.store.processes import GRACE_S, worker_mark
+from nas_edge.store.marks import worker_mark
+from nas_edge.store.processes import GRACE_S
 from nas_edge.store.study import StoredStudy
 
 from ..servers import DatabaseServer
@@ -54,6 +56,9 @@ def test_machines_share_a_study(
     """Two processes that no lock of a machine keeps apart, as their locks are in other folders."""
     url, trials = postgresql.database(), 8
     opened(tiny_config(tmp_path / "made", storage=url, trials=trials), tiny)
+    for name in "ab":  # with the artifacts on what they share
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "artifacts").symlink_to(tmp_path / "made" / "artifacts")
     files = [
         study_file(tmp_path / f"{name}.toml", tiny_values(tmp_path / name, storage=url, trials=trials)) for name in "ab"
     ]
@@ -111,7 +116,10 @@ def test_a_worker_without_the_studys_folder_is_told(
     assert f"{tmp_path}/other/artifacts is not where study 'tiny' keeps its models; give --out" in said
 
 
-def test_a_silent_machine_is_known_by_the_databases_clock(tiny: Registry, tmp_path: Path, url: str) -> None:
+def test_a_silent_machine_is_known_by_the_databases_clock(
+    tiny: Registry, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "SUSPECTED_S", 0.0)
     _, stored = opened(tiny_config(tmp_path, storage=url), tiny)
     trials = [stored.study.ask() for _ in range(2)]
     for trial, ago in zip(trials, (GRACE_S - 30, GRACE_S + 5), strict=True):

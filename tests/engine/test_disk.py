@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import errno
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def test_a_database_that_was_cut_off(tiny: Registry, tmp_path: Path, capfd: pyte
     path = tmp_path / "disk" / "run" / "study.db"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    assert_refused(command, capfd, "malformed; put a copy of it back: no backup is beside it")
+    assert_refused(command, capfd, "malformed; end what works on it, move study.db-wal and")
     backup = path.with_name("study.db.backup-v1-20260101T000000")
     backup.write_bytes(whole)
     assert_refused(["show", str(path)], capfd, f"put its backup {backup} in its place")
@@ -174,7 +175,38 @@ def test_a_clock_that_jumps(tiny: Registry, tmp_path: Path, monkeypatch: pytest.
     assert Jumping.jumps >= 8 and not stored.trials(TrialState.FAIL)
 
 
+def test_what_is_not_ours_or_damaged_is_left_as_it_is(tmp_path: Path) -> None:
+    """A look at somebody's database, or at a damaged one with its log beside it, changes no byte."""
+    theirs = tmp_path / "theirs.db"
+    with closing(sqlite3.connect(theirs)) as database:
+        database.execute("CREATE TABLE studies (title)")
+        database.commit()
+    (tmp_path / "empty.db").touch()
+    for path in (theirs, tmp_path / "empty.db"):
+        before = path.read_bytes()
+        with pytest.raises(StorageError, match=f"{path} holds no studies"):
+            locate(str(path), None)
+        assert path.read_bytes() == before
+    damaged = tmp_path / "study.db"
+    with closing(sqlite3.connect(damaged)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE studies (study_name)")
+        database.executemany("INSERT INTO studies VALUES (?)", [(str(i),) for i in range(5000)])
+        database.commit()
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        database.execute("CREATE TABLE later (number)")
+        database.commit()
+        kept = {name: (tmp_path / name).read_bytes() for name in ("study.db", "study.db-wal")}
+    kept["study.db"] = kept["study.db"][:8192] + b"\xff" * (len(kept["study.db"]) - 8192)
+    assert kept["study.db-wal"]
+    for name, content in kept.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(StorageError, match="malformed; end what works on it"):
+        locate(str(damaged), None)
+    assert {name: (tmp_path / name).read_bytes() for name in kept} == kept
+
+
 def test_what_is_no_longer_a_database(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_bytes(b"SQLite format 3\0" + b"\1" * 16)
-    with pytest.raises(StorageError, match="not a database; put a copy of it back"):
+    with pytest.raises(StorageError, match="not a database; end what works on it"):
         locate(str(tmp_path), None)

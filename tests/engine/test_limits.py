@@ -240,8 +240,9 @@ def test_what_would_only_repeat_stops_the_search(
     assert_whole(stored, 2, tmp_path)
 
 
+@pytest.mark.parametrize("error", [None, InvalidCandidate("no such width"), ZeroDivisionError("a defect")])
 def test_a_trial_that_was_taken_over_does_not_count_twice(
-    tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception | None, tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another machine took this worker, silent for too long, for dead while it trained."""
     session, stored = opened(tiny_config(tmp_path, trials=2), tiny)
@@ -252,6 +253,8 @@ def test_a_trial_that_was_taken_over_does_not_count_twice(
         count += 1
         if count == 1:
             stored.requeue(stored.trials()[0], "its machine fell silent")
+            if error is not None:
+                raise error
         return evaluate.evaluate(*given, **named)
 
     monkeypatch.setattr(loop, "evaluate", seized)

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from nas_edge.cli import main
 from nas_edge.plugins import Registry
 from nas_edge.store.database import close_storages, open_storage
-from nas_edge.store.processes import worker_mark
+from nas_edge.store.marks import worker_mark
 from nas_edge.store.proxy import _call
 from nas_edge.store.study import StoredStudy
 

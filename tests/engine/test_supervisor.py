@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,6 +21,7 @@ from nas_edge.engine.limits import limits, machine_memory
 from nas_edge.engine.supervisor import Supervisor, memory_of
 from nas_edge.plugins import Registry
 from nas_edge.store.locate import locate
+from nas_edge.store.study import StoredStudy
 
 from ..cli.command import install
 from ..studies import NAS_EDGE, assert_whole, environment, study_file, tiny_config, tiny_values
@@ -201,19 +203,29 @@ def register_techniques(register):
 """
 
 
-def test_a_search_survives_a_plugin_that_misbehaves(tiny: Registry, tiny_site: Path, tmp_path: Path) -> None:
+def misbehaving_search(
+    tiny_site: Path, tmp_path: Path, seconds: float = 0.0, **changes: Any
+) -> tuple[StoredStudy, str]:
+    """A search with a plugin that hangs and exits, whose trials take some seconds more, and what it said."""
     site = tmp_path / "site"
     site.mkdir()
     install(site, "misbehaving", MISBEHAVING)
     out = tmp_path / "study"
-    values = tiny_values(out, techniques=["misbehaves"], trials=4, trial_timeout=5.0, calibration_seconds=5.0)
+    given = {"trials": 4, "trial_timeout": 5.0, "calibration_seconds": 5.0, **changes}
+    values = tiny_values(out, techniques=["misbehaves"], **given)
     file = study_file(tmp_path / "study.toml", {**values, "set": {"misbehaves.enabled": True}})
     variables = environment(tiny_site, MARK=str(tmp_path / "mark"), NAS_EDGE_LOAD_PLUGINS="tiny,misbehaving")
+    variables["TINY_SECONDS"] = str(seconds)
     variables["PYTHONPATH"] += os.pathsep + str(site)
     done = subprocess.run((*NAS_EDGE, "search", file), env=variables, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     stored = locate(str(out), None)
-    assert_whole(stored, 4, tmp_path)
+    assert_whole(stored, given["trials"], tmp_path)
+    return stored, done.stderr
+
+
+def test_a_search_survives_a_plugin_that_misbehaves(tiny: Registry, tiny_site: Path, tmp_path: Path) -> None:
+    stored, said = misbehaving_search(tiny_site, tmp_path)
     hung, exited = stored.trials(TrialState.FAIL)
     assert hung.params["misbehaves.how"] == "hangs" and "interrupted" not in hung.user_attrs
     assert hung.user_attrs["why"] == "it took longer than 5 s (--trial-timeout)"
@@ -221,4 +233,15 @@ def test_a_search_survives_a_plugin_that_misbehaves(tiny: Registry, tiny_site: P
     assert exited.user_attrs["why"] == "its process ended with exit status 3"
     retries = {t.user_attrs["retry_of"]: t for t in stored.evaluated() if "retry_of" in t.user_attrs}
     assert set(retries) == {exited.number} and retries[exited.number].params == exited.params
-    assert "warning: trial 0: it took longer than 5 s" in done.stderr
+    assert "warning: trial 0: it took longer than 5 s" in said
+
+
+def test_a_trial_over_its_limit_is_not_tried_again_by_a_sibling(
+    tiny: Registry, tiny_site: Path, tmp_path: Path
+) -> None:
+    """Which sees before the replacement of the worker that the trial's process is dead."""
+    stored, _ = misbehaving_search(tiny_site, tmp_path, 0.6, workers=2, trials=8, trial_timeout=3.0)
+    hung = [t for t in stored.trials(TrialState.FAIL) if t.params["misbehaves.how"] == "hangs"]
+    assert hung and {t.user_attrs["why"] for t in hung} == {"it took longer than 3 s (--trial-timeout)"}
+    tried_again = {t.user_attrs.get("retry_of") for t in stored.trials()}
+    assert not tried_again & {t.number for t in hung}

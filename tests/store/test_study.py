@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import subprocess
 import time
@@ -15,9 +16,10 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from nas_edge import StorageError, StudyMismatch, UserError
-from nas_edge.store import processes
+from nas_edge.store import marks, processes
 from nas_edge.store.locate import locate
-from nas_edge.store.processes import GRACE_S, exclusively, is_dead, worker_mark
+from nas_edge.store.marks import worker_mark
+from nas_edge.store.processes import GRACE_S, HEARTBEAT_S, SUSPECTED_S, exclusively, is_dead
 from nas_edge.store.study import StoredStudy, begun
 
 from ..studies import tiny_config
@@ -164,22 +166,86 @@ def elsewhere(stored: StoredStudy, *, heard_s: float | None) -> optuna.Trial:
     return trial
 
 
-def test_a_machine_that_fell_silent_is_dead(stored: StoredStudy) -> None:
+@pytest.fixture
+def now_s(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """This machine's monotonic clock, as one number to be changed."""
+    clock = [1000.0]
+    monkeypatch.setattr("nas_edge.store.processes.time.monotonic", lambda: clock[0])
+    return clock
+
+
+def test_a_machine_that_fell_silent_is_dead(stored: StoredStudy, now_s: list[float]) -> None:
     trial = elsewhere(stored, heard_s=GRACE_S - 20)
     assert stored.requeue_dead(stored.trials()) == 0
     lost = elsewhere(stored, heard_s=GRACE_S + 5)
+    assert stored.requeue_dead(stored.trials()) == 0, "it might be that nobody was heard"
+    now_s[0] += SUSPECTED_S - 1
+    assert stored.requeue_dead(stored.trials()) == 0
+    now_s[0] += 1
     assert stored.requeue_dead(stored.trials()) == 1
     assert stored.trial(lost.number).user_attrs["why"] == "its machine fell silent"
     assert [t.state for t in stored.trials()] == [TrialState.RUNNING, TrialState.FAIL, TrialState.WAITING]
     assert stored.is_told(lost) and not stored.is_told(trial)
 
 
-def test_a_machine_that_was_never_heard_has_the_grace_from_now_on(stored: StoredStudy) -> None:
+def test_a_machine_that_was_never_heard_has_the_grace_from_now_on(stored: StoredStudy, now_s: list[float]) -> None:
     elsewhere(stored, heard_s=None)
     assert stored.requeue_dead(stored.trials()) == 0
     with stored.storage.engine.begin() as connection:
         connection.execute(sa.text("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')"))
+    assert stored.requeue_dead(stored.trials()) == 0
+    now_s[0] += SUSPECTED_S
     assert stored.requeue_dead(stored.trials()) == 1
+
+
+def test_after_an_outage_or_a_jump_of_its_clock_those_who_live_are_heard_again(
+    stored: StoredStudy, now_s: list[float]
+) -> None:
+    trial = elsewhere(stored, heard_s=GRACE_S + 3600)
+    assert stored.requeue_dead(stored.trials()) == 0
+    now_s[0] += HEARTBEAT_S
+    stored.storage.record_heartbeat(trial._trial_id)
+    now_s[0] += SUSPECTED_S
+    assert stored.requeue_dead(stored.trials()) == 0
+    with stored.storage.engine.begin() as connection:  # and jumps again
+        connection.execute(sa.text("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')"))
+    assert stored.requeue_dead(stored.trials()) == 0, "an old suspicion does not count"
+
+
+def test_a_dead_worker_is_left_to_the_one_that_replaces_it(
+    stored: StoredStudy, now_s: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That knows why it died, such as of a limit that it would meet again; but it may fail to come."""
+    supervisor = subprocess.Popen(["sleep", "60"])
+    mark = {"pid": supervisor.pid, "started": marks._process_start(supervisor.pid), "slot": "one"}
+    trial = begin(stored, mark={**dead_mark(), "supervisor": mark})
+    assert is_dead(stored.trial(0)) and stored.requeue_dead(stored.trials()) == 0
+    with stored.storage.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')"))
+    assert stored.requeue_dead(stored.trials()) == 0
+    now_s[0] += SUSPECTED_S
+    assert stored.requeue_dead(stored.trials()) == 1 and stored.is_told(trial)
+    begin(stored, mark={**dead_mark(), "supervisor": mark})
+    monkeypatch.setenv("NAS_EDGE_SUPERVISOR", json.dumps({**mark, "slot": "two"}))
+    assert stored.requeue_dead(stored.trials()) == 0
+    monkeypatch.setenv("NAS_EDGE_SUPERVISOR", json.dumps(mark))
+    assert stored.requeue_dead(stored.trials()) == 1, "this is the one"
+    monkeypatch.delenv("NAS_EDGE_SUPERVISOR")
+    begin(stored, mark={**dead_mark(), "supervisor": mark})
+    assert stored.requeue_dead(stored.trials()) == 0
+    supervisor.kill()
+    supervisor.wait()
+    assert stored.requeue_dead(stored.trials()) == 1, "nobody replaces it any more"
+
+
+def test_a_study_is_not_gone_on_with_beside_its_folder(tmp_path: Path) -> None:
+    """From another current folder with the same --storage: two artifact stores, and two locks that keep nobody out."""
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    config = tiny_config(tmp_path / "one", storage=url)
+    StoredStudy.create_or_load(config, FACTS)
+    with pytest.raises(StorageError, match="two/artifacts is not where study 'tiny' keeps its models"):
+        StoredStudy.create_or_load(tiny_config(tmp_path / "two", storage=url, trials=9), FACTS)
+    assert StoredStudy.create_or_load(config, FACTS).config.trials == config.trials
 
 
 def test_a_worker_is_heard_while_it_works(stored: StoredStudy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,11 +286,11 @@ def test_who_is_dead(stored: StoredStudy) -> None:
     frozen.user_attrs["worker"] = {
         **worker_mark(),
         "pid": process.pid,
-        "started": processes._process_start(process.pid),
+        "started": marks._process_start(process.pid),
     }
     assert not is_dead(frozen)
     process.kill()
-    while processes._process_start(process.pid):  # becomes a zombie: nobody waited for it yet
+    while marks._process_start(process.pid):  # becomes a zombie: nobody waited for it yet
         time.sleep(0.01)
     assert is_dead(frozen)
     process.wait()
