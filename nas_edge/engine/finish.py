@@ -23,8 +23,11 @@ from nas_edge.evaluate import evaluate
 from nas_edge.export import accuracy, hits, sha256_of
 from nas_edge.records import Evaluation
 from nas_edge.spec import CandidateSpec
+from nas_edge.store.processes import exclusively
 from nas_edge.store.study import StoredStudy
 from nas_edge.store.tables import trained_longer
+
+LOCK = ".finish.lock"
 
 
 def finish(
@@ -38,8 +41,20 @@ def finish(
     """Finalise the front, and audit the predictions where trials were added; what has been done stays as it is.
 
     Trials to be `kept` are finalised with it. Those of `longer` are trained again for longer, by default the whole
-    front or its first; others with inherited weights are trained again as long as without them.
+    front or its first; others with inherited weights are trained again as long as without them. One process at a time
+    does it: of two, one would note its own file and ship the other's.
     """
+    with exclusively(stored.folder / LOCK):
+        _finish(session, stored, progress, kept, longer)
+
+
+def _finish(
+    session: Session,
+    stored: StoredStudy,
+    progress: Progress,
+    kept: Sequence[FrozenTrial],
+    longer: Sequence[FrozenTrial] | None,
+) -> None:
     front, config = stored.front(), stored.config
     if longer is None:
         longer = front[: config.train.finalists] if config.train.final_budget else []
@@ -59,8 +74,9 @@ def finish(
 
 def finalise(session: Session, stored: StoredStudy, trials: Sequence[FrozenTrial], progress: Progress) -> None:
     """Test and measure trials, and publish their files."""
-    publish(session, stored, trials, progress)
-    measure_missing(session, stored, _published(stored, trials), progress)
+    with exclusively(stored.folder / LOCK):
+        publish(session, stored, trials, progress)
+        measure_missing(session, stored, _published(stored, trials), progress)
 
 
 def publish(

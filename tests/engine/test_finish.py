@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,27 @@ import pytest
 from optuna.trial import TrialState
 
 from nas_edge import Evaluation, ExportError, Split, Target, evaluate
-from nas_edge.engine import finish
+from nas_edge.engine import finish, run
 from nas_edge.engine.recipes import read_recipe
 from nas_edge.export import accuracy
 from nas_edge.plugins import Registry
 from nas_edge.report.front import front_rows, trial_rows
 from nas_edge.report.summary import counts, summary
+from nas_edge.store.locate import locate
 from nas_edge.train.trainer import ImageTrainer
 
-from ..studies import found, opened, search, sha256, tiny_config
+from ..studies import (
+    NAS_EDGE,
+    assert_whole,
+    environment,
+    found,
+    opened,
+    search,
+    sha256,
+    study_file,
+    tiny_config,
+    tiny_values,
+)
 
 LONGER = {"final_budget": 30.0, "finalists": 1}
 
@@ -63,6 +76,27 @@ def test_finishing_again_changes_nothing(tiny: Registry, tmp_path: Path, monkeyp
     assert {p: sha256(p) for p in (tmp_path / "models").iterdir()} == {
         stored.model_path(number): final["onnx_sha256"] for number, final in finals.items()
     }
+
+
+def test_two_searches_that_end_at_once_train_and_publish_once(
+    tiny: Registry, tiny_site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the file of one would be published under the hash that the other noted."""
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "finish", lambda *_, **__: None)
+        search(tiny_config(tmp_path / "run", trials=4, train=LONGER), tiny)
+    file = study_file(tmp_path / "study.toml", tiny_values(tmp_path / "run", trials=4, train=LONGER))
+    searches = [
+        subprocess.Popen((*NAS_EDGE, "search", file), stderr=subprocess.PIPE, text=True, env=environment(tiny_site))
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=120)[1] for process in searches]
+    assert [process.returncode for process in searches] == [0, 0], said
+    stored = locate(str(tmp_path / "run"), None)
+    assert_whole(stored, 4, tmp_path / "run")
+    assert sum("trained for longer" in text for text in said) == 1
+    longer = [m for m in stored.noted(stored.study) if m.filename.startswith("final-")]
+    assert len(longer) == 2, "a model and its recipe"
 
 
 @pytest.mark.parametrize("outcome", ["too slow", "fails"])
