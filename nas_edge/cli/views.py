@@ -50,12 +50,19 @@ def front_table(front: Sequence[FrontRow], of: int) -> RenderableType:
             f"{row.accuracy:.2%}" + ("*" if row.trained_longer else ""),
             "-" if row.test_accuracy is None else f"{row.test_accuracy:.2%}",
             _predicted(row),
-            _interval(row) + ("" if row.within_budget else "  over the budget"),
+            _interval(row) + _standing(row),
             f"{row.size_bytes / 1000:.1f}",
             row.techniques,
         )
     notes = ["* trained for longer after the search"] if any(r.trained_longer for r in front) else []
     return Group(shown, *notes)
+
+
+def _standing(row: FrontRow) -> str:
+    """Why a member of the front is not to be taken."""
+    if not row.within_budget:
+        return "  over the budget"
+    return "" if row.beaten_by is None else f"  beaten by {row.beaten_by}"
 
 
 def trials_table(trials: Sequence[Mapping[str, Any]], of: int) -> RenderableType:

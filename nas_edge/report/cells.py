@@ -22,7 +22,8 @@ def front_cells(row: FrontRow) -> tuple[str, ...]:
         words.percent(row.test_accuracy, 2),
         words.interval(row.measured_ms, row.measured_low_ms, row.measured_high_ms)
         + (", may be wrong" if row.unstable_because else "")
-        + ("" if row.within_budget else ", over the limit"),
+        + ("" if row.within_budget else ", over the limit")
+        + ("" if row.beaten_by is None else f", beaten by {row.beaten_by}"),
         words.ms(row.repredicted_ms or row.predicted_ms),
         words.size(row.size_bytes),
         words.techniques(row.techniques),

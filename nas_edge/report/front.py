@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -19,7 +19,9 @@ class FrontRow:
 
     `accuracy` is on validation, `test_accuracy` on the untouched test split; `latency_ms` is measured where that was
     done, and `unstable_because` says why that may be wrong. `repredicted_ms` is what the profile in use says where the
-    search used an earlier one. `within_budget` is False where it is over `--max-latency-ms` after all.
+    search used an earlier one. `within_budget` is False where it is over `--max-latency-ms` after all. `beaten_by` is
+    another member that is better in every objective by now, or in some and as good in the others: training them for
+    longer and measuring them moves them.
     """
 
     number: int
@@ -37,13 +39,25 @@ class FrontRow:
     trained_longer: bool
     within_budget: bool
     model: str | None
+    beaten_by: int | None = None
 
 
 def front_rows(stored: StoredStudy) -> list[FrontRow]:
-    """The members of the front, the most accurate first."""
+    """The members of the front, the most accurate first: as they are by now, not as the search left them."""
     finals, present = stored.tables.finals(stored.config.name), _present_predictions(stored)
     measured = stored.tables.measurements(stored.target_key)
-    return [_row(stored, trial, finals.get(trial.number), present, measured) for trial in stored.front()]
+    rows = [_row(stored, trial, finals.get(trial.number), present, measured) for trial in stored.front()]
+    rows.sort(key=lambda row: (-row.accuracy, row.latency_ms))
+    losses = [stored.losses([getattr(row, name) for name in stored.config.objectives]) for row in rows]
+    return [replace(row, beaten_by=_better(rows, losses, mine)) for row, mine in zip(rows, losses, strict=True)]
+
+
+def _better(rows: Sequence[FrontRow], losses: Sequence[tuple[float, ...]], mine: tuple[float, ...]) -> int | None:
+    """The first row that dominates one; the most accurate comes first."""
+    for row, theirs in zip(rows, losses, strict=True):
+        if theirs != mine and all(their <= own for their, own in zip(theirs, mine, strict=True)):
+            return row.number
+    return None
 
 
 def _row(

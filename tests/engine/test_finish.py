@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from optuna.trial import TrialState
+from rich.console import Console
 
 from nas_edge import Evaluation, ExportError, Split, Target, evaluate
+from nas_edge.cli.views import front_table
 from nas_edge.engine import finish, run
 from nas_edge.engine.recipes import read_recipe
 from nas_edge.export import accuracy
@@ -133,6 +136,23 @@ def test_a_longer_training_is_kept_unless_it_is_worse_by_more_than_chance(
     stored = search(tiny_config(tmp_path, trials=2, train=LONGER), tiny)
     finals = stored.tables.finals("tiny")
     assert finals[stored.front()[0].number]["final"] == kept
+
+
+def test_the_front_is_told_as_the_longer_training_left_it(tiny: Registry, tmp_path: Path) -> None:
+    """The most accurate first, and with who is better by now."""
+    stored = search(tiny_config(tmp_path, trials=6), tiny)
+    before = front_rows(stored)
+    assert len(before) >= 2 and {row.beaten_by for row in before} == {None}
+    fastest = before[-1]
+    final = stored.tables.finals("tiny")[fastest.number]
+    stored.tables.add_final("tiny", fastest.number, {**final, "accuracy": before[0].accuracy})
+    rows = front_rows(stored)
+    assert [row.number for row in rows] == [fastest.number, *(row.number for row in before[:-1])]
+    assert [row.beaten_by for row in rows] == [None] + [fastest.number] * (len(rows) - 1)
+    shown = Console(width=200, file=io.StringIO())
+    shown.print(front_table(rows, len(rows)))
+    text = shown.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count(f"beaten by {fastest.number}") == len(rows) - 1
 
 
 def test_three_objectives_and_the_summary(tiny: Registry, tmp_path: Path) -> None:
