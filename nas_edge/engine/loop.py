@@ -7,8 +7,8 @@ import errno
 import json
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -110,9 +110,13 @@ def _run_trials(
             if finished >= total or (deadline is not None and time.monotonic() >= deadline):
                 return
             trial = None if finished + running >= total else _ask(session, stored, trials)
-            ended = None
+            ended: Ended | None = None
             if trial is not None:
-                with in_hand(stored.config.name, trial.number, **limits(session.config, trials)):
+                ended = Ended.TAKEN
+                with (
+                    _left_where_taken(stored, trial, progress),
+                    in_hand(stored.config.name, trial.number, **limits(session.config, trials)),
+                ):
                     ended = run_trial(session, stored, trial, trials, turn.close, progress)
         if trial is None or ended is None:  # the last ones are in other hands: stay until they are told or dead
             time.sleep(WAIT_S)
@@ -134,6 +138,17 @@ def _run_trials(
             raise NasEdgeError(f"{failed} trials in a row failed, the last: {why}; see {error_log(stored)}")
 
 
+@contextmanager
+def _left_where_taken(stored: StoredStudy, trial: optuna.Trial, progress: Progress) -> Iterator[None]:
+    """Leave a trial whose end was told by another worker: this machine was silent for too long."""
+    try:
+        yield
+    except (UpdateFinishedTrialError, ValueError):  # of Optuna, which lets nothing be told twice
+        if not stored.is_told(trial):
+            raise
+        progress.trial(trial.number, Ended.TAKEN.value)
+
+
 def run_trial(
     session: Session,
     stored: StoredStudy,
@@ -146,23 +161,6 @@ def run_trial(
 
     Other workers may ask again after `release`, once the candidate is known; `others` were read before it.
     """
-    try:
-        return _run_trial(session, stored, trial, others, release, progress)
-    except (UpdateFinishedTrialError, ValueError):
-        if not stored.is_told(trial):
-            raise
-        progress.trial(trial.number, Ended.TAKEN.value)  # this machine was silent for too long
-        return Ended.TAKEN
-
-
-def _run_trial(
-    session: Session,
-    stored: StoredStudy,
-    trial: optuna.Trial,
-    others: Sequence[FrozenTrial],
-    release: Callable[[], None],
-    progress: Progress,
-) -> Ended:
     try:
         with stored.working(trial), session.context() as context:
             try:
