@@ -196,7 +196,7 @@ def run_trial(
         _log_traceback(stored, f"trial {trial.number}")
         _end(stored, trial, TrialState.FAIL, f"failed: {type(error).__name__}: {_line(error)}", progress)
         return Ended.FAILED
-    progress.trial(trial.number, describe(evaluation, spec))
+    progress.trial(trial.number, describe(evaluation, spec, session.config.max_latency_ms))
     notify(stored, progress, session.registry.hooks.hook.candidate_finished, evaluation=evaluation)
     return Ended.EVALUATED
 
@@ -284,10 +284,12 @@ def undone_of(spec: CandidateSpec, evaluation: Evaluation) -> set[str]:
     return set() if kept is None else {s.technique for s in spec.steps} - set(kept)
 
 
-def describe(evaluation: Evaluation, spec: CandidateSpec) -> str:
+def describe(evaluation: Evaluation, spec: CandidateSpec, limit_ms: float | None) -> str:
     size, took = f"{evaluation.size_bytes / 1000:.0f} kB", f"{evaluation.seconds['total']:.0f} s"
-    techniques = techniques_of(spec, evaluation)
-    return f"{evaluation.accuracy:.1%}  {evaluation.latency_ms:.3g} ms  {size}  {techniques}  ({took})"
+    techniques, over = techniques_of(spec, evaluation), ""
+    if limit_ms is not None and evaluation.latency_ms > limit_ms:
+        over = f" (over {limit_ms:g} ms)"
+    return f"{evaluation.accuracy:.1%}  {evaluation.latency_ms:.3g} ms{over}  {size}  {techniques}  ({took})"
 
 
 def error_log(stored: StoredStudy) -> Path:

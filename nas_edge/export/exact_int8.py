@@ -7,10 +7,13 @@ from functools import cache
 from pathlib import Path
 
 import onnx
+from onnx import numpy_helper
 
 from nas_edge import agent
 from nas_edge.cpu import int8_saturates
 
+SAFE = 64  # the largest 8-bit weight that no kernel saturates with
+EIGHT_BITS = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
 EXACT_INT8 = "session.x64quantprecision"  # "1": unsigned weights, for which the kernels are exact
 
 
@@ -19,6 +22,21 @@ def saturates_here() -> bool:
     """Whether this machine's CPU kernels may saturate."""
     sets = agent.instruction_sets(agent.read_cpuinfo())
     return int8_saturates({"architecture": platform.machine(), "instruction_sets": sets})
+
+
+def needs_exact_sums(path: Path) -> bool:
+    """Whether a file adds up products of 8-bit activations and of weights that are too large for kernels that
+    saturate."""
+    graph = onnx.load_model(path).graph
+    types = {i.name: i.data_type for i in graph.initializer}
+    if not any(
+        node.op_type == "DynamicQuantizeLinear"
+        or (node.op_type == "QuantizeLinear" and types.get(node.input[2]) in EIGHT_BITS)
+        for node in graph.node
+    ):
+        return False
+    weights = (numpy_helper.to_array(i) for i in graph.initializer if i.data_type == onnx.TensorProto.INT8)
+    return any(weight.ndim > 1 and abs(weight.astype(int)).max(initial=0) > SAFE for weight in weights)
 
 
 def own_constants(model: onnx.ModelProto | Path) -> onnx.ModelProto | Path:

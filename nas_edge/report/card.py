@@ -26,7 +26,8 @@ KIND = {1: "grey", 3: "colour"}
 @dataclass(frozen=True)
 class Facts:
     """What is known of an exported model. `final` is its row of the finals, `study` what its recipe says of the study,
-    `ort_bytes` the size of its `model.ort`, where it was asked for."""
+    `exact_int8` whether the file needs exact sums of 8-bit products, `ort_bytes` the size of its `model.ort`, where it
+    was asked for."""
 
     spec: CandidateSpec
     evaluation: Evaluation
@@ -34,6 +35,7 @@ class Facts:
     study: Mapping[str, Any]
     measurement: Measurement | None = None
     audit: dict[str, Any] | None = None
+    exact_int8: bool = False
     ort_bytes: int | None = None
 
     @property
@@ -220,6 +222,11 @@ def _limits(facts: Facts) -> list[str]:
         "another CPU another model of the same search may be the faster: `nas-edge measure model.onnx` tells.",
         "- Nothing was done against images that are made to mislead it, and no bias between groups was looked for.",
     ]
+    if facts.exact_int8:
+        lines.append(
+            "- Its 8-bit weights use their whole range. On an x86 CPU without VNNI, ONNX Runtime's sums of 8-bit "
+            "products may saturate, and the accuracy be lower: for such a CPU, search with it as the target."
+        )
     if facts.measurement is not None and facts.measurement.unstable_because:
         lines.append("- The measured latency may be unstable, for the reason that stands beside it above.")
     return lines

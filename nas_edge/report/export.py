@@ -19,6 +19,7 @@ from nas_edge.engine.progress import Progress
 from nas_edge.engine.recipes import read_recipe
 from nas_edge.engine.session import Session
 from nas_edge.errors import StorageError, UserError
+from nas_edge.export.exact_int8 import needs_exact_sums
 from nas_edge.export.ort_format import convert_to_ort
 from nas_edge.plugins import load_plugins
 from nas_edge.report.audit import latency_audit
@@ -102,7 +103,8 @@ def _write(stored: StoredStudy, trial: FrozenTrial, folder: Path, *, ort: bool) 
     architecture = str(measurement.fingerprint.get("architecture", "")) if measurement else ""
     made = convert_to_ort(folder / MODEL, folder, architecture) if ort else []
     ort_bytes = made[0].stat().st_size if made else None
-    facts = Facts(spec, evaluation, final, study, measurement, latency_audit(stored), ort_bytes)
+    exact = needs_exact_sums(folder / MODEL)
+    facts = Facts(spec, evaluation, final, study, measurement, latency_audit(stored), exact, ort_bytes)
     (folder / RECIPE).write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
     (folder / CARD).write_text(card(facts), encoding="utf-8")
     shutil.copyfile(classify.__file__, folder / SCRIPT)

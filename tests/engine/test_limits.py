@@ -15,6 +15,7 @@ from torch import nn
 from nas_edge import Context, InvalidCandidate, NasEdgeError, Scope, Technique, UserError, evaluate
 from nas_edge.cli import main
 from nas_edge.engine import early, loop
+from nas_edge.engine.loop import describe
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.recipes import read_recipe
 from nas_edge.plugins import Registry
@@ -95,6 +96,9 @@ def test_too_slow_candidates_are_rejected_before_training(tiny: Registry, fitted
     front = stored.front()
     assert front and all(t.values[1] <= limit and t.constraints["latency_ms"] <= 0 for t in front)
     assert {t.number for t in stored.study.best_trials} == {t.number for t in front}
+    spec, evaluation = read_recipe(stored, front[0], final=False)
+    assert "over" not in describe(evaluation, spec, limit) + describe(evaluation, spec, None)
+    assert " ms (over 0.001 ms)  " in describe(evaluation, spec, 0.001)
 
 
 def test_a_candidate_too_slow_without_what_was_undone_is_not_trained_again(

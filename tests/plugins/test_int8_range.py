@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import nn
 from nas_edge import Context, InvalidCandidate, Target, int8_saturates
 from nas_edge.contracts import Split
 from nas_edge.export import accuracy, export_onnx, hits, logits, session
-from nas_edge.export.exact_int8 import saturates_here
+from nas_edge.export.exact_int8 import needs_exact_sums, saturates_here
 from nas_edge.targets.local import LocalTarget
 from nas_edge_plugins.qat import Qat, QatConfig
 from nas_edge_plugins.quantize import Quantize, QuantizeConfig
@@ -109,6 +110,26 @@ def test_the_target_decides_unless_it_is_chosen(
     noted = [note for note in context.notes if "7 of the weights' 8 bits" in note]
     assert len(noted) == (code == 63)
     assert any("may saturate on the target" in note for note in noted) == (chosen is None and code == 63)
+
+
+@pytest.mark.parametrize(
+    ("config", "needed"),
+    [
+        ({"reduce_range": False}, True),
+        ({"reduce_range": False, "scheme": "dynamic"}, True),
+        ({"reduce_range": True}, False),
+        ({"weight_bits": 5}, False),
+        ({"scheme": "int16"}, False),
+        ({"scheme": "float16"}, False),
+    ],
+)
+def test_which_files_saturate_is_seen(config: dict[str, Any], needed: bool, context: Context, tmp_path: Path) -> None:
+    made = bright_int8(context, Board(OLD_X86), **config)
+    onnx.save_model(made, tmp_path / "made.onnx")
+    assert needs_exact_sums(tmp_path / "made.onnx") == needed
+    if not needed:
+        whole, exact = (logits(session(made, exact_int8=exact), WHITE) for exact in (False, True))
+        np.testing.assert_allclose(whole, exact, rtol=0.02)
 
 
 def test_fewer_bits_and_sixteen_bit_activations_are_left_alone(context: Context) -> None:

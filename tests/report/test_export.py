@@ -223,6 +223,11 @@ def test_the_card_tells_of_the_other_format() -> None:
     assert "It is larger" in card(facts(ort_bytes=2 * size))
 
 
+def test_the_card_tells_where_the_file_may_saturate() -> None:
+    assert "without VNNI" not in card(facts())
+    assert "On an x86 CPU without VNNI" in card(facts(exact_int8=True))
+
+
 def test_the_card_tells_of_the_error_of_predictions(stored: StoredStudy, tmp_path: Path) -> None:
     folder = exported(stored, numbers(stored)["best"], tmp_path / "out")
     audited = 5 - len(stored.front())  # on the bench predictions are exact
