@@ -97,7 +97,7 @@ def _search(stored: StoredStudy) -> Facts:
         "a candidate's training": f"{_samples(stored):,} images seen",
         "accuracy that one step may cost": f"{config.max_drop:g} points" if config.gate else "any: the gate is off",
         "plugins": ", ".join(f"{name} (version {version})" for name, version in plugins.items()),
-        "nas-edge": f"version {__version__} says all this",
+        "nas-edge": f"version {__version__} wrote this",
     }
 
 

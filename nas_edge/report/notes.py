@@ -38,6 +38,7 @@ MEANT = (
     "saw; latency is that of one image, and in brackets what it lies between with 95% confidence."
 )
 UNSTEADY = "A latency that *may be wrong* was measured while the device was not steady: the note of the trial says why."
+BEATEN = "One that is *beaten by* another was not in the search: what was trained and measured at its end changed that."
 KEPT = "\u00a0"  # a space at which no line is broken
 GAP = 2 * KEPT  # before a column: the dashboard sets them side by side without any
 
@@ -158,6 +159,8 @@ def _front(stored: StoredStudy, link: Link) -> str:
     said = [f"Of each: {NO_OTHER}.", MEANT]
     if any(row.unstable_because for row in rows):
         said.append(UNSTEADY)
+    if any(row.beaten_by is not None for row in rows):
+        said.append(BEATEN)
     return f"{' '.join(said)}\n\n{_table(FRONT, cells)}"
 
 

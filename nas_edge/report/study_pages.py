@@ -18,6 +18,7 @@ from nas_edge.records import Evaluation
 from nas_edge.report import words
 from nas_edge.report.charts import waterfall
 from nas_edge.report.drawing import LIGHT
+from nas_edge.report.front import front_rows
 from nas_edge.report.markdown_text import plain
 from nas_edge.report.notes import NO_OTHER, evaluated_note, linked, measured, study_facts, study_note, trial_note
 from nas_edge.report.pictures import png
@@ -111,6 +112,7 @@ class StudyPages:
         self._front = {t.number: t for t in stored.front()}
         self._finals = stored.tables.finals(stored.config.name)
         self._measured = stored.tables.measurements(stored.target_key)
+        self._beaten = {row.number: row.beaten_by for row in front_rows(stored)}
         self._facts, self._note = study_facts(stored), study_note(stored, self._link)
         self._names = list(dict.fromkeys(name for t in self._trials.values() for name in self._attributes(t)))
         took = time.monotonic() - began
@@ -178,19 +180,25 @@ class StudyPages:
     def _place(self, trial: FrozenTrial) -> str:
         """How a trial stands to the others."""
         if trial.number in self._front:
+            better = self._beaten.get(trial.number)
+            if better is not None:
+                return (
+                    f"**One of the best trade-offs** as the search saw it. After what was trained and measured at its "
+                    f"end, {linked(better, self._link)} is better in something and as good in everything else."
+                )
             return f"**One of the best trade-offs** (on the Pareto front): {NO_OTHER}."
         broken = [name for name, excess in limits_of(trial).items() if excess > 0]
         if broken:
             return f"**Breaks a limit** of the study: {plain(', '.join(broken))}."
         losses = self._stored.losses(trial.values)
-        better = [
+        ahead = [
             number
             for number, other in self._front.items()
             if all(a <= b for a, b in zip(self._stored.losses(other.values), losses, strict=True))
         ]
-        if not better:
+        if not ahead:
             return ""
-        return f"Not one of the best trade-offs: {linked(better[0], self._link)} is as good or better in everything."
+        return f"Not one of the best trade-offs: {linked(ahead[0], self._link)} is as good or better in everything."
 
 
 def _picture_id(trial: FrozenTrial) -> str:

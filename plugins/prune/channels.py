@@ -110,9 +110,9 @@ def choose(
 
 
 def kept_in_words(groups: Sequence[PruningGroup]) -> str:
-    """How many groups are kept whole for each reason."""
+    """Why groups are kept whole, and how many where that is more than one."""
     reasons = Counter(g.why_kept for g in groups if g.why_kept)
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    return ", ".join(reason if count == 1 else f"{count} {reason}" for reason, count in sorted(reasons.items()))
 
 
 def _multiple(group: PruningGroup, rule: Rule) -> int:

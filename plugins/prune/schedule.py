@@ -84,4 +84,4 @@ def _report(groups: Sequence[PruningGroup], left: Mapping[str, int]) -> str:
     if heads := [g for g in cut if g.is_attention]:
         report += f", {sum(g.units - left[g.name] for g in heads)} of {sum(g.units for g in heads)} attention heads"
     kept = kept_in_words(groups)
-    return f"{report}; kept {kept}" if kept else report
+    return f"{report}; kept whole: {kept}" if kept else report

@@ -54,7 +54,7 @@ def test_iterative_trains_between_the_cuts_on_the_stated_share(context: Context)
     assert [*recorder.widths, widths(pruned)] == cuts
     assert widths(model) == [32, 48, 64]
     assert context.notes[-1] == "in 5 steps, with training on 240 images after each but the last"
-    assert context.notes[-2].startswith("cut 48% of channels in 3 of 4 groups; kept 1 ")
+    assert context.notes[-2].startswith("cut 48% of channels in 3 of 4 groups; kept whole: the classifier's outputs")
 
 
 class Puppet(ToyTrainer):

@@ -20,12 +20,13 @@ from nas_edge.report import words
 from nas_edge.report.charts import waterfall
 from nas_edge.report.dashboard import dashboard_app
 from nas_edge.report.drawing import LIGHT
+from nas_edge.report.notes import BEATEN, NO_OTHER
 from nas_edge.report.pictures import png
 from nas_edge.report.study_pages import page_of
 from nas_edge.store.study import StoredStudy
 
 from ..dashboards import HOSTILE, add, keep, read_recipe_of, watched_study
-from ..studies import sha256
+from ..studies import search, sha256, tiny_config
 
 made: list[StoredStudy] = []
 
@@ -121,6 +122,18 @@ def test_attributes_are_short_words(stored: StoredStudy) -> None:
     (_, _, listed) = Client(stored).ask("/api/studies")
     ours, other = json.loads(listed)["study_summaries"]
     assert attributes(ours) == about and attributes(other) == {"a": HOSTILE[1]}
+
+
+def test_a_note_tells_that_another_is_better_by_now(tiny: Registry, tmp_path: Path) -> None:
+    stored = search(tiny_config(tmp_path, trials=6), tiny)
+    best, *others = stored.front()
+    final = stored.tables.finals("tiny")[others[-1].number]
+    stored.tables.add_final("tiny", others[-1].number, {**final, "accuracy": 1.0})
+    shown = Client(stored).study()
+    assert BEATEN in shown["note"]["body"]
+    notes = {t["number"]: t["note"]["body"] for t in shown["trials"]}
+    assert f"(on the Pareto front): {NO_OTHER}" in notes[others[-1].number]
+    assert "as the search saw it. After" in notes[best.number] and f"[trial {others[-1].number}](" in notes[best.number]
 
 
 def test_a_note_tells_the_steps_and_has_their_picture(stored: StoredStudy) -> None:
