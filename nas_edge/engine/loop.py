@@ -36,6 +36,7 @@ from nas_edge.samplers.registered import make_sampler
 from nas_edge.spec import CandidateSpec, in_words
 from nas_edge.store.database import make_folder
 from nas_edge.store.failures import is_failure
+from nas_edge.store.requeue import requeue, requeue_dead, requeue_own
 from nas_edge.store.study import REPEAT_OF, StoredStudy, begun, is_evaluated
 
 MAX_REJECTED_IN_A_ROW = 300
@@ -81,7 +82,7 @@ def run_trials(
         _run_trials(session, stored, progress, deadline, after_trial)
     except BaseException as error:
         with stored.alone():
-            stored.requeue_own("interrupted" if isinstance(error, KeyboardInterrupt) else "stopped by an error")
+            requeue_own(stored, "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped by an error")
         raise
 
 
@@ -96,13 +97,13 @@ def _run_trials(
     rejected = failed = 0
     with stored.alone():
         if (lost := lost_of(stored.config.name, final=False)) is not None:
-            stored.requeue(stored.trial(lost.trial), lost.why, again=lost.again)
-        stored.requeue_own("left by an earlier search")  # of this process, whose database failed
+            requeue(stored, stored.trial(lost.trial), lost.why, again=lost.again)
+        requeue_own(stored, "left by an earlier search")  # of this process, whose database failed
     while True:
         with ExitStack() as turn:
             turn.enter_context(stored.alone())  # or the workers on this machine would ask for one trial too many
             trials = stored.trials()
-            if stored.requeue_dead(trials):
+            if requeue_dead(stored, trials):
                 continue
             report(stored, trials, progress)
             finished = sum(is_evaluated(t) for t in trials)

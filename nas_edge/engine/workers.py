@@ -53,7 +53,9 @@ def siblings(stored: StoredStudy, progress: Progress, deadline: float | None) ->
             supervisor.stop()
         for thread in threads:
             thread.join()
-        stored.requeue_dead(stored.trials())
+        from nas_edge.store.requeue import requeue_dead
+
+        requeue_dead(stored, stored.trials())
         raise
     for thread in threads:
         thread.join()

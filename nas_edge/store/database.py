@@ -140,7 +140,10 @@ def failure(error: BaseException) -> StorageError:
     reason = reason_of(error)
     remedy = "check space and permissions, then run the same command again"
     if any(word in reason for word in DAMAGED):
-        remedy = "the file is damaged: put a copy of it back, such as a backup beside it"
+        remedy = (
+            "the file is damaged: end what works on it, move those with -wal and -shm at the end of its name away, and "
+            "put a copy of it back, such as a backup beside it"
+        )
     return StorageError(f"the study's database failed: {reason}; {remedy}")
 
 

@@ -7,7 +7,7 @@ import json
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,6 @@ import numpy as np
 import optuna
 from optuna.artifacts import ArtifactMeta, get_all_artifact_meta, upload_artifact
 from optuna.artifacts._upload import ARTIFACTS_ATTR_PREFIX
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -26,7 +25,7 @@ from nas_edge.errors import StorageError, StudyMismatch, UserError
 from nas_edge.store.artifacts import ARTIFACTS, ArtifactStore, copy_newest, open_artifacts
 from nas_edge.store.database import make_folder, open_storage, shown, storage_names
 from nas_edge.store.marks import worker_mark
-from nas_edge.store.processes import WORKER, exclusively, heartbeat, is_anothers, is_dead, is_elsewhere, silent
+from nas_edge.store.processes import WORKER, exclusively, heartbeat
 from nas_edge.store.tables import Tables
 from nas_edge.store.turns import turn
 
@@ -39,8 +38,6 @@ DIRECTIONS = {
     "latency_ms": StudyDirection.MINIMIZE,
     "size_bytes": StudyDirection.MINIMIZE,
 }
-MAX_RETRIES = 3
-KILLED = "its process was killed"
 GOAL = "goal: "  # begins the name of a constraint that only guides the sampler
 START = "start"  # the attribute of a trial that the engine proposed: what it begins with
 REPEAT_OF = "repeat_of"  # likewise: the trial that the same candidate was evaluated in
@@ -283,67 +280,14 @@ class StoredStudy:
         """Store the parameters and attributes that a trial is given meanwhile at once, at its end."""
         return self.storage.together(trial._trial_id)
 
+    @cached_property
+    def suspected(self) -> dict[int, float]:
+        """Since when running trials are suspected to have lost their workers, by `processes.silent`."""
+        return {}
+
     def is_told(self, trial: optuna.Trial) -> bool:
         """Whether a trial is finished: by another worker too, which took this one for dead."""
         return self.storage.get_trial(trial._trial_id).state.is_finished()
-
-    # --- what a killed process left behind
-
-    def requeue_dead(self, trials: Sequence[FrozenTrial]) -> int:
-        """Fail those trials whose process is gone and queue their parameters again; returns how many.
-
-        One whose successor is about to say more of its death is left to that, but not for ever.
-        """
-        running = [t for t in trials if t.state is TrialState.RUNNING]
-        local = [t for t in running if is_dead(t)]
-        awaited = {t._trial_id for t in local if is_anothers(t)}
-        dead = {t._trial_id: KILLED for t in local if t._trial_id not in awaited}
-        distant = {t._trial_id for t in running if is_elsewhere(t)}
-        for trial_id in silent(self.storage, sorted(distant | awaited), self._suspected):
-            dead[trial_id] = KILLED if trial_id in awaited else "its machine fell silent"
-        for trial in running:
-            if trial._trial_id in dead:
-                self.requeue(trial, dead[trial._trial_id])
-        return len(dead)
-
-    @cached_property
-    def _suspected(self) -> dict[int, float]:
-        return {}
-
-    def requeue_own(self, why: str) -> None:
-        """The same for the trials of this process, which is about to end."""
-        for trial in self.trials(TrialState.RUNNING):
-            if trial.user_attrs.get(WORKER) == worker_mark():
-                self.requeue(trial, why)
-
-    def requeue(self, trial: FrozenTrial, why: str, *, again: bool = True) -> None:
-        """Queue a trial's parameters again and fail it: in this order, so that a kill in between loses nothing.
-
-        One that was stopped while its parameters were sampled is only failed: the next trial samples the same. So is
-        one that is not to be tried `again`.
-        """
-        trial = self.storage.get_trial(trial._trial_id)  # the one given may be told meanwhile
-        if trial.state.is_finished():
-            return
-        tries = int(trial.user_attrs.get("retries", 0))
-        queued = any(t.user_attrs.get("retry_of") == trial.number for t in self.trials())
-        params = trial.system_attrs.get("fixed_params") or (trial.params if "key" in trial.user_attrs else None)
-        comes_again = queued or (again and not params)
-        if again and params and not queued and tries < MAX_RETRIES:
-            kept = {START: trial.user_attrs[START]} if START in trial.user_attrs else {}
-            kept |= {"retry_of": trial.number, "retries": tries + 1}
-            # What a sampler notes when it proposes, such as NSGA-II's generation, it does not note of given parameters.
-            noted = {k: v for k, v in trial.system_attrs.items() if not k.startswith(ARTIFACTS_ATTR_PREFIX)}
-            noted["fixed_params"] = params
-            self.study.add_trial(
-                optuna.trial.create_trial(state=TrialState.WAITING, system_attrs=noted, user_attrs=kept)
-            )
-            comes_again = True
-        with suppress(UpdateFinishedTrialError):  # its worker lives after all, and was quicker
-            if comes_again:
-                self.storage.set_trial_user_attr(trial._trial_id, "interrupted", True)
-            self.storage.set_trial_user_attr(trial._trial_id, "why", why)
-            self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     # --- artifacts
 

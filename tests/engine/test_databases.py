@@ -21,6 +21,7 @@ from nas_edge.store.database import close_storages
 from nas_edge.store.locate import locate
 from nas_edge.store.marks import worker_mark
 from nas_edge.store.processes import GRACE_S
+from nas_edge.store.requeue import requeue_dead
 from nas_edge.store.study import StoredStudy
 
 from ..servers import DatabaseServer
@@ -131,6 +132,6 @@ def test_a_silent_machine_is_known_by_the_databases_clock(
         change = f"UPDATE trial_heartbeats SET heartbeat = now() - {ago_there} WHERE trial_id = :id"
         with stored.storage.engine.begin() as connection:
             connection.execute(sa.text(change), {"ago": ago, "id": trial._trial_id})
-    assert stored.requeue_dead(stored.trials()) == 1
+    assert requeue_dead(stored, stored.trials()) == 1
     states = [t.state for t in locate("tiny", stored.url).trials()]
     assert states == [TrialState.RUNNING, TrialState.FAIL, TrialState.WAITING]

@@ -25,7 +25,6 @@ from nas_edge.engine.session import Session
 from nas_edge.plugins import Registry
 from nas_edge.store import processes
 from nas_edge.store.locate import locate
-from nas_edge.store.study import StoredStudy
 
 from ..studies import assert_whole, keep_profile, search, study_file, tiny_config, tiny_values
 
@@ -127,7 +126,7 @@ def test_a_trial_that_finds_no_room_for_its_work(
 
     with monkeypatch.context() as patched:
         patched.setattr(Session, "context", full)
-        patched.setattr(StoredStudy, "requeue", full)
+        patched.setattr("nas_edge.store.requeue.requeue", full)
         with pytest.raises(OSError, match="No space left"):
             search(config, tiny)
     (left,) = locate(str(tmp_path / "run"), None).trials()

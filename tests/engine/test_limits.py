@@ -20,6 +20,7 @@ from nas_edge.engine.progress import Progress
 from nas_edge.engine.recipes import read_recipe
 from nas_edge.plugins import Registry
 from nas_edge.samplers.history import UNDONE, History
+from nas_edge.store.requeue import requeue
 from nas_edge.train.trainer import ImageTrainer
 
 from ..studies import Said, assert_whole, opened, search, study_file, tiny_config, tiny_values
@@ -256,7 +257,7 @@ def test_a_trial_that_was_taken_over_does_not_count_twice(
         nonlocal count
         count += 1
         if count == 1:
-            stored.requeue(stored.trials()[0], "its machine fell silent")
+            requeue(stored, stored.trials()[0], "its machine fell silent")
             if error is not None:
                 raise error
         return evaluate.evaluate(*given, **named)

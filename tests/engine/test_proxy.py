@@ -14,6 +14,7 @@ from nas_edge.plugins import Registry
 from nas_edge.store.database import close_storages, open_storage
 from nas_edge.store.marks import worker_mark
 from nas_edge.store.proxy import _call
+from nas_edge.store.requeue import requeue_dead
 from nas_edge.store.study import StoredStudy
 
 from ..proxies import free_port, storage_proxy
@@ -85,7 +86,7 @@ def test_heartbeats_and_silence(tiny: Registry, tmp_path: Path) -> None:
             pass
         ages = stored.storage.silences([trial._trial_id, 10**6])
         assert set(ages) == {trial._trial_id} and 0 <= ages[trial._trial_id] < 60
-        assert stored.requeue_dead(stored.trials()) == 0
+        assert requeue_dead(stored, stored.trials()) == 0
         close_storages()
 
 

@@ -20,6 +20,7 @@ from nas_edge.store import marks, processes
 from nas_edge.store.locate import locate
 from nas_edge.store.marks import worker_mark
 from nas_edge.store.processes import GRACE_S, HEARTBEAT_S, SUSPECTED_S, exclusively, is_dead
+from nas_edge.store.requeue import requeue_dead, requeue_own
 from nas_edge.store.study import StoredStudy, begun
 
 from ..studies import tiny_config
@@ -95,12 +96,12 @@ def test_somebody_elses_study_is_not_taken(tmp_path: Path) -> None:
 def test_a_dead_workers_trial_is_queued_again_once(stored: StoredStudy) -> None:
     trial = begin(stored, mark=dead_mark())
     alive = begin(stored, key="other", mark=worker_mark())
-    assert stored.requeue_dead(stored.trials()) == 1
+    assert requeue_dead(stored, stored.trials()) == 1
     failed, again = stored.trial(trial.number), stored.trial(2)
     assert (failed.state, failed.user_attrs["why"]) == (TrialState.FAIL, "its process was killed")
     assert (again.state, again.user_attrs["retry_of"]) == (TrialState.WAITING, trial.number)
     assert stored.trial(alive.number).state is TrialState.RUNNING
-    assert stored.requeue_dead(stored.trials()) == 0
+    assert requeue_dead(stored, stored.trials()) == 0
     assert begun(stored.trials()) == 1  # the one alive: the other is asked for again
     retried = stored.study.ask()
     assert retried.number == 2 and retried.suggest_int("tiny.width", 4, 19) == trial.params["tiny.width"]
@@ -110,7 +111,7 @@ def test_a_retry_keeps_what_the_sampler_noted_of_the_proposal(stored: StoredStud
     """NSGA-II notes the generation, and does not note it of parameters that are given: it would count one too few."""
     stored.study.sampler = optuna.samplers.NSGAIISampler(seed=0, population_size=4)
     begin(stored, mark=dead_mark())
-    stored.requeue_dead(stored.trials())
+    requeue_dead(stored, stored.trials())
     failed, again = stored.trials()
     generation = "NSGAIISampler:generation"
     assert again.system_attrs[generation] == failed.system_attrs[generation] == 0
@@ -124,24 +125,24 @@ def test_a_kill_between_queueing_and_failing_loses_and_doubles_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(stored.storage, "set_trial_user_attr", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            stored.requeue_dead(stored.trials())
-    assert stored.requeue_dead(stored.trials()) == 1
+            requeue_dead(stored, stored.trials())
+    assert requeue_dead(stored, stored.trials()) == 1
     assert [t.state for t in stored.trials()] == [TrialState.FAIL, TrialState.WAITING]
 
 
 def test_a_trial_without_a_candidate_is_failed_alone(stored: StoredStudy) -> None:
     """It is sampled anew, the same from the same seed."""
     begin(stored, key=None, mark=dead_mark())
-    stored.requeue_dead(stored.trials())
+    requeue_dead(stored, stored.trials())
     assert [t.state for t in stored.trials()] == [TrialState.FAIL]
     assert begun(stored.trials()) == 0
 
 
 def test_a_retry_that_is_killed_before_it_samples_is_queued_again(stored: StoredStudy) -> None:
     trial = begin(stored, mark=dead_mark())
-    stored.requeue_dead(stored.trials())
+    requeue_dead(stored, stored.trials())
     stored.study.ask().set_user_attr("worker", dead_mark())
-    stored.requeue_dead(stored.trials())
+    requeue_dead(stored, stored.trials())
     third = stored.trial(2)
     assert (third.state, third.user_attrs["retries"]) == (TrialState.WAITING, 2)
     assert third.system_attrs["fixed_params"] == trial.params
@@ -151,7 +152,7 @@ def test_a_trial_that_was_told_meanwhile_stays(stored: StoredStudy) -> None:
     trial = begin(stored, mark=dead_mark())
     seen = stored.trials()
     stored.study.tell(trial, [0.5, 1.0])
-    stored.requeue_dead(seen)
+    requeue_dead(stored, seen)
     assert [t.state for t in stored.trials()] == [TrialState.COMPLETE]
 
 
@@ -176,13 +177,13 @@ def now_s(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_a_machine_that_fell_silent_is_dead(stored: StoredStudy, now_s: list[float]) -> None:
     trial = elsewhere(stored, heard_s=GRACE_S - 20)
-    assert stored.requeue_dead(stored.trials()) == 0
+    assert requeue_dead(stored, stored.trials()) == 0
     lost = elsewhere(stored, heard_s=GRACE_S + 5)
-    assert stored.requeue_dead(stored.trials()) == 0, "it might be that nobody was heard"
+    assert requeue_dead(stored, stored.trials()) == 0, "it might be that nobody was heard"
     now_s[0] += SUSPECTED_S - 1
-    assert stored.requeue_dead(stored.trials()) == 0
+    assert requeue_dead(stored, stored.trials()) == 0
     now_s[0] += 1
-    assert stored.requeue_dead(stored.trials()) == 1
+    assert requeue_dead(stored, stored.trials()) == 1
     assert stored.trial(lost.number).user_attrs["why"] == "its machine fell silent"
     assert [t.state for t in stored.trials()] == [TrialState.RUNNING, TrialState.FAIL, TrialState.WAITING]
     assert stored.is_told(lost) and not stored.is_told(trial)
@@ -190,26 +191,26 @@ def test_a_machine_that_fell_silent_is_dead(stored: StoredStudy, now_s: list[flo
 
 def test_a_machine_that_was_never_heard_has_the_grace_from_now_on(stored: StoredStudy, now_s: list[float]) -> None:
     elsewhere(stored, heard_s=None)
-    assert stored.requeue_dead(stored.trials()) == 0
+    assert requeue_dead(stored, stored.trials()) == 0
     with stored.storage.engine.begin() as connection:
         connection.execute(sa.text("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')"))
-    assert stored.requeue_dead(stored.trials()) == 0
+    assert requeue_dead(stored, stored.trials()) == 0
     now_s[0] += SUSPECTED_S
-    assert stored.requeue_dead(stored.trials()) == 1
+    assert requeue_dead(stored, stored.trials()) == 1
 
 
 def test_after_an_outage_or_a_jump_of_its_clock_those_who_live_are_heard_again(
     stored: StoredStudy, now_s: list[float]
 ) -> None:
     trial = elsewhere(stored, heard_s=GRACE_S + 3600)
-    assert stored.requeue_dead(stored.trials()) == 0
+    assert requeue_dead(stored, stored.trials()) == 0
     now_s[0] += HEARTBEAT_S
     stored.storage.record_heartbeat(trial._trial_id)
     now_s[0] += SUSPECTED_S
-    assert stored.requeue_dead(stored.trials()) == 0
+    assert requeue_dead(stored, stored.trials()) == 0
     with stored.storage.engine.begin() as connection:  # and jumps again
         connection.execute(sa.text("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')"))
-    assert stored.requeue_dead(stored.trials()) == 0, "an old suspicion does not count"
+    assert requeue_dead(stored, stored.trials()) == 0, "an old suspicion does not count"
 
 
 def test_a_dead_worker_is_left_to_the_one_that_replaces_it(
@@ -219,23 +220,23 @@ def test_a_dead_worker_is_left_to_the_one_that_replaces_it(
     supervisor = subprocess.Popen(["sleep", "60"])
     mark = {"pid": supervisor.pid, "started": marks._process_start(supervisor.pid), "slot": "one"}
     trial = begin(stored, mark={**dead_mark(), "supervisor": mark})
-    assert is_dead(stored.trial(0)) and stored.requeue_dead(stored.trials()) == 0
+    assert is_dead(stored.trial(0)) and requeue_dead(stored, stored.trials()) == 0
     with stored.storage.engine.begin() as connection:
         connection.execute(sa.text("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')"))
-    assert stored.requeue_dead(stored.trials()) == 0
+    assert requeue_dead(stored, stored.trials()) == 0
     now_s[0] += SUSPECTED_S
-    assert stored.requeue_dead(stored.trials()) == 1 and stored.is_told(trial)
+    assert requeue_dead(stored, stored.trials()) == 1 and stored.is_told(trial)
     begin(stored, mark={**dead_mark(), "supervisor": mark})
     monkeypatch.setenv("NAS_EDGE_SUPERVISOR", json.dumps({**mark, "slot": "two"}))
-    assert stored.requeue_dead(stored.trials()) == 0
+    assert requeue_dead(stored, stored.trials()) == 0
     monkeypatch.setenv("NAS_EDGE_SUPERVISOR", json.dumps(mark))
-    assert stored.requeue_dead(stored.trials()) == 1, "this is the one"
+    assert requeue_dead(stored, stored.trials()) == 1, "this is the one"
     monkeypatch.delenv("NAS_EDGE_SUPERVISOR")
     begin(stored, mark={**dead_mark(), "supervisor": mark})
-    assert stored.requeue_dead(stored.trials()) == 0
+    assert requeue_dead(stored, stored.trials()) == 0
     supervisor.kill()
     supervisor.wait()
-    assert stored.requeue_dead(stored.trials()) == 1, "nobody replaces it any more"
+    assert requeue_dead(stored, stored.trials()) == 1, "nobody replaces it any more"
 
 
 def test_a_study_is_not_gone_on_with_beside_its_folder(tmp_path: Path) -> None:
@@ -392,6 +393,6 @@ def test_a_trial_is_marked_before_it_runs(stored: StoredStudy, monkeypatch: pyte
             stored.ask(stored.trials())
     trial = stored.ask(stored.trials())
     assert trial.number == 0 and trial.user_attrs["worker"] == worker_mark()
-    stored.requeue_own("interrupted")
+    requeue_own(stored, "interrupted")
     assert [t.user_attrs.get("why") for t in stored.trials()] == ["interrupted"]
     assert begun(stored.trials()) == 0
