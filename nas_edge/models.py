@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,46 +24,12 @@ from nas_edge.contracts import ImageData
 from nas_edge.data.preprocess import Preprocess
 from nas_edge.data.vision import torchvision_network
 from nas_edge.errors import UserError, unknown_name
+from nas_edge.model_names import PYTHON, TORCHVISION, ModelReference
 from nas_edge.train.weights import BadWeights, read_weights
 
-TORCHVISION, PYTHON = "torchvision", "python"
-FORMS = "torchvision:NAME, torchvision:NAME:WEIGHTS.pt or module:function"
 SMALLEST_SIDE = 32  # torchvision's networks leave no map of smaller images
 NAMES_SHOWN = 3
 _live: ContextVar[Mapping[str, nn.Module]] = ContextVar("live", default=MappingProxyType({}))
-
-
-@dataclass(frozen=True)
-class ModelReference:
-    """A network by name. `field` is what the user calls it, and begins each message: "model", "distill: teacher"."""
-
-    text: str
-    source: str
-    name: str
-    weights: Path | None
-    field: str
-
-    @classmethod
-    def parse(cls, text: str, field: str = "model") -> ModelReference:
-        """Raises `UserError` for what has none of the forms."""
-        source, _, rest = text.partition(":")
-        name, _, weights = rest.partition(":")
-        if not source or not name:
-            raise UserError(f"{field}={text!r} is no network; give {FORMS}")
-        return cls(text, source, name, Path(weights) if weights else None, field)
-
-    @property
-    def trained(self) -> bool:
-        """Whether it comes with its weights. A function is taken to give a network as it is to be used."""
-        return self.source != TORCHVISION or self.weights is not None
-
-    @property
-    def short(self) -> str:
-        """For titles: without the file of its weights, and a function without its module."""
-        return f"{self.source}:{self.name}" if self.source == TORCHVISION else self.name
-
-    def refuse(self, why: str, remedy: str) -> UserError:
-        return UserError(f"{self.field}={self.text!r} {why}; {remedy}")
 
 
 def load_model(reference: str | ModelReference, data: ImageData, *, seed: int = 0) -> nn.Module:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "spec", "records", "classify", "machine_lock", "cpu"),
     ("contracts", "hookspecs"),
-    ("plugins", "config", "goals", "conditions", "study_file"),
+    ("plugins", "config", "goals", "conditions", "study_file", "model_names"),
     ("data", "train", "export", "latency", "targets", "agent", "onnx_files"),
     ("estimate", "figures", "gate", "steps", "making", "pipeline", "models", "evaluate"),
     ("samplers",),

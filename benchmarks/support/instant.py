@@ -25,7 +25,7 @@ def tiny_model() -> onnx.ModelProto:
 
 
 def instant(
-    registry: Registry, spec: CandidateSpec, context: Context, train: TrainConfig, *others: object
+    registry: Registry, spec: CandidateSpec, context: Context, train: TrainConfig, *others: object, **options: object
 ) -> tuple[Candidate, Evaluation]:
     """In place of `nas_edge.evaluate.evaluate`: figures that follow from the candidate's key."""
     path = context.work_dir / "model.onnx"

@@ -13,7 +13,7 @@ import typer
 
 from nas_edge import __version__
 from nas_edge.cli.complete import VARIABLE, words
-from nas_edge.cli.output import console, only_results_on_stdout
+from nas_edge.cli.output import console, only_results_on_stdout, without_collection
 from nas_edge.errors import UserError
 from nas_edge.plugins import Registry, load_plugins
 
@@ -40,6 +40,8 @@ COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("nas_edge.cli.proxy", ("storage_proxy",)),
     ("nas_edge.cli.doctor", ("doctor",)),
 )
+
+LOOKING = (["show"], ["report"])  # those that read much, and end
 
 
 def _version(wanted: bool) -> None:
@@ -114,6 +116,7 @@ def run(arguments: list[str]) -> int:
     command = command_line(arguments)
     try:
         with (
+            without_collection() if arguments[:1] in LOOKING else contextlib.nullcontext(),
             only_results_on_stdout() if "--json" in arguments else contextlib.nullcontext(),
             command.make_context(NAME, arguments or ["--help"]) as context,
         ):

@@ -23,7 +23,7 @@ from nas_edge.engine.standing import Standing, Standings, was_trained
 from nas_edge.errors import UserError
 from nas_edge.export import hits
 from nas_edge.goals import DROP, Goals
-from nas_edge.models import ModelReference
+from nas_edge.model_names import ModelReference
 from nas_edge.store.study import StoredStudy
 from nas_edge.store.tables import trained_longer
 

@@ -22,7 +22,8 @@ from nas_edge.engine.progress import Progress
 from nas_edge.errors import ExportError, ModelError, StudyMismatch, UserError
 from nas_edge.export import check_parity, export_onnx
 from nas_edge.making import PARITY_IMAGES
-from nas_edge.models import ModelReference, bare_model, load_model
+from nas_edge.model_names import ModelReference
+from nas_edge.models import bare_model, load_model
 from nas_edge.plugins import Registry
 from nas_edge.store.locate import stored_techniques
 from nas_edge.store.study import StoredStudy

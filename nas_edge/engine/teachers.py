@@ -18,7 +18,8 @@ from nas_edge.engine.given import CHANCE, load_stored
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.sample import NO_CHOICES, RandomTrial, suggest_config, suggest_spec
 from nas_edge.errors import InvalidCandidate, StorageError
-from nas_edge.models import ModelReference, bare_model, load_model
+from nas_edge.model_names import ModelReference
+from nas_edge.models import bare_model, load_model
 from nas_edge.pipeline import build_model
 from nas_edge.spec import ArchSpec
 from nas_edge.store.locate import stored_techniques

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nas_edge.engine.baseline import stored_baselines
-from nas_edge.models import ModelReference
+from nas_edge.model_names import ModelReference
 from nas_edge.report.audit import latency_audit
 from nas_edge.report.baseline import Baseline, baseline_of
 from nas_edge.report.compression import Compression
