@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from nas_edge import Augmentation, ImageData, Split, UserError
 from nas_edge.data.preprocess import Preprocess
-from nas_edge.models import ModelReference, live_models, live_name, load_model
+from nas_edge.model_names import ModelReference
+from nas_edge.models import live_models, live_name, load_model
 
 FUNCTIONS = """
 import sys

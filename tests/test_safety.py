@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from nas_edge import UserError
-from nas_edge.models import ModelReference, _read_state_dict
+from nas_edge.model_names import ModelReference
+from nas_edge.models import _read_state_dict
 from nas_edge.plugins import Registry
 from nas_edge.train.weights import BadWeights, read_weights
 

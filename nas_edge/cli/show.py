@@ -45,7 +45,7 @@ def show(
     from nas_edge.cli.output import emit
     from nas_edge.cli.views import front_table, study_view, trial_view, trials_table
     from nas_edge.report.compression import Compression
-    from nas_edge.report.front import front_rows, trial_rows
+    from nas_edge.report.front import Present, front_rows, trial_rows
     from nas_edge.report.summary import summary
 
     stored = located(study, storage)
@@ -56,7 +56,8 @@ def show(
         emit(payload, as_json, lambda: trial_view(payload))
         return
     stored = stored.snapshot()
-    front, trials = front_rows(stored), trial_rows(stored)
+    present = Present.of(stored)
+    front, trials = front_rows(stored, present), trial_rows(stored, present)
     selection = Selection.parse(
         where=where,
         techniques=names_of(technique) or ["none"] if technique is not None else [],

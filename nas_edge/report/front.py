@@ -42,11 +42,25 @@ class FrontRow:
     beaten_by: int | None = None
 
 
-def front_rows(stored: StoredStudy) -> list[FrontRow]:
+@dataclass(frozen=True)
+class Present:
+    """What is known by now, by file: what the profile in use says, once an audit noted which that is, and what was
+    measured on the study's target."""
+
+    predictions: Mapping[str, Prediction]
+    measurements: Mapping[str, Measurement]
+
+    @classmethod
+    def of(cls, stored: StoredStudy) -> Present:
+        tables, target = stored.tables, stored.target_key
+        audits = tables.audits(stored.config.name)
+        return cls(tables.predictions(target, audits[-1].profile) if audits else {}, tables.measurements(target))
+
+
+def front_rows(stored: StoredStudy, present: Present | None = None) -> list[FrontRow]:
     """The members of the front, the most accurate first: as they are by now, not as the search left them."""
-    finals, present = stored.tables.finals(stored.config.name), _present_predictions(stored)
-    measured = stored.tables.measurements(stored.target_key)
-    rows = [_row(stored, trial, finals.get(trial.number), present, measured) for trial in stored.front()]
+    finals, present = stored.tables.finals(stored.config.name), present or Present.of(stored)
+    rows = [_row(stored, trial, finals.get(trial.number), present) for trial in stored.front()]
     rows.sort(key=lambda row: (-row.accuracy, row.latency_ms))
     losses = [stored.losses([getattr(row, name) for name in stored.config.objectives]) for row in rows]
     return [replace(row, beaten_by=_better(rows, losses, mine)) for row, mine in zip(rows, losses, strict=True)]
@@ -64,16 +78,15 @@ def _row(
     stored: StoredStudy,
     trial: FrozenTrial,
     final: Mapping[str, Any] | None,
-    present: Mapping[str, Prediction],
-    measurements: Mapping[str, Measurement],
+    present: Present,
 ) -> FrontRow:
-    measurement = measurements.get(final["onnx_sha256"]) if final else None
+    measurement = present.measurements.get(final["onnx_sha256"]) if final else None
     searched_ms = trial.values[1]
     found = searched_ms if trial.user_attrs["latency_source"] == "predicted" else None
     predicted = final["predicted_ms"] if final else found
     measured = measurement.p50_ms if measurement else None
     onnx_sha256 = final["onnx_sha256"] if final else trial.user_attrs["onnx_sha256"]
-    repredicted = _changed(predicted, present.get(onnx_sha256))
+    repredicted = _changed(predicted, present.predictions.get(onnx_sha256))
     latency_ms = measured or repredicted or predicted or searched_ms
     limit = stored.config.max_latency_ms
     model = stored.model_path(trial.number)
@@ -96,12 +109,6 @@ def _row(
     )
 
 
-def _present_predictions(stored: StoredStudy) -> dict[str, Prediction]:
-    """What the profile in use says, by file; nothing before an audit noted which one that is."""
-    audits = stored.tables.audits(stored.config.name)
-    return stored.tables.predictions(stored.target_key, audits[-1].profile) if audits else {}
-
-
 def _changed(searched_ms: float | None, present: Prediction | None) -> float | None:
     """The present prediction where the search used another one."""
     if searched_ms is None or present is None or not present.usable or present.ms == searched_ms:
@@ -116,27 +123,25 @@ def measurement_of(stored: StoredStudy, final: Mapping[str, Any] | None) -> Meas
     return stored.tables.measurement(final["onnx_sha256"], stored.target_key)
 
 
-def trial_rows(stored: StoredStudy) -> list[dict[str, Any]]:
+def trial_rows(stored: StoredStudy, present: Present | None = None) -> list[dict[str, Any]]:
     """Every trial, for `show STUDY`: `latency_ms` as the search used it, and beside it what is known of it now."""
-    present = _present_predictions(stored)
-    measured = stored.tables.measurements(stored.target_key)
-    return [_trial_row(trial, present, measured) for trial in stored.trials()]
+    present = present or Present.of(stored)
+    return [_trial_row(trial, present) for trial in stored.trials()]
 
 
-def _trial_row(
-    trial: FrozenTrial, present: Mapping[str, Prediction], measured: Mapping[str, Measurement]
-) -> dict[str, Any]:
+def _trial_row(trial: FrozenTrial, present: Present) -> dict[str, Any]:
     accuracy, latency_ms = trial.values[:2] if trial.values else (None, None)
     attrs = trial.user_attrs
     onnx_sha256 = attrs.get("onnx_sha256", "")
+    measurement = present.measurements.get(onnx_sha256)
     predicted_ms = latency_ms if attrs.get("latency_source") == "predicted" else None
     return {
         "number": trial.number,
         "state": trial.state.name.lower(),
         "accuracy": accuracy,
         "latency_ms": latency_ms,
-        "repredicted_ms": _changed(predicted_ms, present.get(onnx_sha256)),
-        "measured_ms": measured[onnx_sha256].p50_ms if onnx_sha256 in measured else None,
+        "repredicted_ms": _changed(predicted_ms, present.predictions.get(onnx_sha256)),
+        "measured_ms": measurement.p50_ms if measurement else None,
         "size_bytes": attrs.get("size_bytes"),
         "techniques": attrs.get("techniques"),
         "why": attrs.get("why"),

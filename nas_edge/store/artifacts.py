@@ -14,8 +14,8 @@ from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore
 from nas_edge.config import StudyConfig
 from nas_edge.errors import StorageError
 from nas_edge.store.database import make_folder
+from nas_edge.store.places import ARTIFACTS
 
-ARTIFACTS = "artifacts"  # the folder, within that of the study
 S3 = "s3://"
 NOT_FOUND = 404
 

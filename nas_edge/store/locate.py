@@ -9,9 +9,8 @@ import optuna
 
 from nas_edge.config import StudyConfig
 from nas_edge.errors import StorageError, UserError
-from nas_edge.store.artifacts import ARTIFACTS
 from nas_edge.store.database import open_storage, storage_names
-from nas_edge.store.places import given_places, named_places
+from nas_edge.store.places import ARTIFACTS, given_places, named_places
 from nas_edge.store.study import BASELINE, StoredStudy
 
 

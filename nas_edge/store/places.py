@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 DATABASE = "study.db"
+ARTIFACTS = "artifacts"  # a folder, within that of the study
 RUNS = "runs"
 
 

@@ -15,21 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
-from optuna.artifacts import ArtifactMeta, get_all_artifact_meta, upload_artifact
-from optuna.artifacts._upload import ARTIFACTS_ATTR_PREFIX
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_edge.config import StudyConfig, parse_config
 from nas_edge.errors import StorageError, StudyMismatch, UserError
-from nas_edge.store.artifacts import ARTIFACTS, ArtifactStore, copy_newest, open_artifacts
 from nas_edge.store.database import make_folder, open_storage, shown, storage_names
 from nas_edge.store.marks import worker_mark
+from nas_edge.store.places import ARTIFACTS
 from nas_edge.store.processes import WORKER, exclusively, heartbeat
 from nas_edge.store.tables import Tables
 from nas_edge.store.turns import turn
 
 if TYPE_CHECKING:
+    from optuna.artifacts import ArtifactMeta
+
+    from nas_edge.store.artifacts import ArtifactStore
     from nas_edge.store.database import Storage
 
 LOCK = ".lock"
@@ -64,6 +65,8 @@ class StoredStudy:
         `facts` (plugin versions, data and target fingerprints) are stored with a new study and compared with an old
         one's. Raises `StudyMismatch` saying what differs, before anything is changed.
         """
+        from nas_edge.store.artifacts import open_artifacts
+
         make_folder(config.folder)
         open_artifacts(config)
         storage = open_storage(config.storage_url, create=True)
@@ -158,6 +161,8 @@ class StoredStudy:
 
     @cached_property
     def artifacts(self) -> ArtifactStore:
+        from nas_edge.store.artifacts import open_artifacts
+
         return open_artifacts(self.config)
 
     @property
@@ -289,19 +294,26 @@ class StoredStudy:
         """Whether a trial is finished: by another worker too, which took this one for dead."""
         return self.storage.get_trial(trial._trial_id).state.is_finished()
 
-    # --- artifacts
+    # --- artifacts: Optuna's part for them, which takes a while to import, is imported where it is used
 
     def upload(self, path: Path, owner: optuna.Trial | FrozenTrial | optuna.Study) -> str:
+        from optuna.artifacts import upload_artifact
+
         return upload_artifact(
             artifact_store=self.artifacts, file_path=str(path), study_or_trial=owner, storage=self.storage
         )
 
     def download(self, filename: str, owner: FrozenTrial | optuna.Study, to: Path) -> bool:
         """Copy the newest artifact of that file name to a path; False where there is none."""
+        from nas_edge.store.artifacts import copy_newest
+
         return copy_newest(self.artifacts, [m.artifact_id for m in self.noted(owner) if m.filename == filename], to)
 
     def noted(self, owner: FrozenTrial | optuna.Study) -> list[ArtifactMeta]:
         """Which files belong to it. A finished trial says so itself: asking the database for each takes a while."""
+        from optuna.artifacts import ArtifactMeta, get_all_artifact_meta
+        from optuna.artifacts._upload import ARTIFACTS_ATTR_PREFIX
+
         if isinstance(owner, FrozenTrial) and owner.state.is_finished():
             found = owner.system_attrs.items()
             return [ArtifactMeta(**json.loads(meta)) for key, meta in found if key.startswith(ARTIFACTS_ATTR_PREFIX)]

@@ -27,8 +27,8 @@ from nas_edge.latency.profile import VERSION, Profile
 from nas_edge.plugins import Registry
 from nas_edge.report.export import export_trial
 from nas_edge.samplers.history import PARTIAL, UNDONE
-from nas_edge.store.artifacts import ARTIFACTS
 from nas_edge.store.marks import worker_mark
+from nas_edge.store.places import ARTIFACTS
 from nas_edge.store.processes import WORKER
 from nas_edge.store.schema import SCHEMA_VERSION, metadata
 from nas_edge.store.study import REPEAT_OF, START

@@ -25,7 +25,7 @@ from nas_edge import agent
 from nas_edge.cli import main
 from nas_edge.config import StudyConfig
 from nas_edge.plugins import load_plugins
-from nas_edge.store.artifacts import ARTIFACTS
+from nas_edge.store.places import ARTIFACTS
 from nas_edge.store.study import StoredStudy
 from nas_edge.targets.device import AgentOptions, AgentTarget
 from nas_edge.targets.process import AgentProcess
