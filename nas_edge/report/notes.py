@@ -18,7 +18,7 @@ from nas_edge.report.baseline import baseline_of, describe
 from nas_edge.report.cells import FRONT, STEPS, front_cells, step_cells
 from nas_edge.report.compression import Compression
 from nas_edge.report.facts import CPU, facts
-from nas_edge.report.front import front_rows
+from nas_edge.report.front import FrontRow
 from nas_edge.report.markdown_text import plain, table
 from nas_edge.report.summary import counts
 from nas_edge.store.study import REPEAT_OF, StoredStudy
@@ -119,7 +119,7 @@ def _remarks(evaluation: Evaluation) -> list[str]:
     return lines
 
 
-def study_note(stored: StoredStudy, link: Link) -> str:
+def study_note(stored: StoredStudy, front: Sequence[FrontRow], link: Link) -> str:
     """The front with links to its trials, how far it can be trusted, the data, the device and the settings."""
     baseline = baseline_of(stored)
     trust = [f"- error of the latency predictions: {plain(error_line(latency_audit(stored)))}"]
@@ -127,7 +127,7 @@ def study_note(stored: StoredStudy, link: Link) -> str:
         trust.append(f"- {plain(describe(baseline))}")
     blocks = [
         "### The best trade-offs",
-        _front(stored, link),
+        _front(front, link),
         "\n".join(trust),
         _goals(stored),
         *(f"{KEPT}\n\n{_facts(title, values)}" for title, values in facts(stored).items() if values),
@@ -151,8 +151,7 @@ def _facts(title: str, values: Mapping[str, str]) -> str:
     return _table((title, ""), [(plain(name).replace(" ", KEPT), plain(value)) for name, value in values.items()])
 
 
-def _front(stored: StoredStudy, link: Link) -> str:
-    rows = front_rows(stored)
+def _front(rows: Sequence[FrontRow], link: Link) -> str:
     if not rows:
         return "No finished trial meets the limits yet."
     cells = [(linked(row.number, link), *map(plain, front_cells(row)[1:])) for row in rows]

@@ -18,7 +18,7 @@ from nas_edge.records import Evaluation
 from nas_edge.report import words
 from nas_edge.report.charts import waterfall
 from nas_edge.report.drawing import LIGHT
-from nas_edge.report.front import front_rows
+from nas_edge.report.front import Present, front_rows
 from nas_edge.report.markdown_text import plain
 from nas_edge.report.notes import NO_OTHER, evaluated_note, linked, measured, study_facts, study_note, trial_note
 from nas_edge.report.pictures import png
@@ -111,9 +111,10 @@ class StudyPages:
         self._trials = {t.number: t for t in stored.trials()}
         self._front = {t.number: t for t in stored.front()}
         self._finals = stored.tables.finals(stored.config.name)
-        self._measured = stored.tables.measurements(stored.target_key)
-        self._beaten = {row.number: row.beaten_by for row in front_rows(stored)}
-        self._facts, self._note = study_facts(stored), study_note(stored, self._link)
+        present = Present.of(stored)
+        self._measured, rows = present.measurements, front_rows(stored, present)
+        self._beaten = {row.number: row.beaten_by for row in rows}
+        self._facts, self._note = study_facts(stored), study_note(stored, rows, self._link)
         self._names = list(dict.fromkeys(name for t in self._trials.values() for name in self._attributes(t)))
         took = time.monotonic() - began
         self._due = began + took + max(FRESH_S, PATIENCE * took)
