@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -19,7 +18,8 @@ from pathlib import Path
 WAIT_S = 60.0  # for others to stop working, before a latency is measured beside them
 PATIENCE_S = 600.0  # of those that work, for the measurements of others
 POLL_S = 0.01
-SHARED_MEMORY = Path("/dev/shm")  # of this machine alone, where home and temporary folders may be mounted or moved
+# Of this machine alone, where home and temporary folders may be mounted or moved.
+SHARED_MEMORY, OTHERWISE = Path("/dev/shm"), Path("/tmp")
 
 _depth = 0  # of `working`, in this process
 
@@ -106,4 +106,4 @@ def _opened(name: str, process: int) -> int:
     flags, file = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, f"nas_edge-{os.getuid()}.{name}"
     with contextlib.suppress(OSError):
         return os.open(SHARED_MEMORY / file, flags, 0o600)
-    return os.open(Path(tempfile.gettempdir()) / file, flags, 0o600)
+    return os.open(OTHERWISE / file, flags, 0o600)

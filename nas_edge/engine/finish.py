@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,20 +10,14 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from nas_edge.contracts import Context
 from nas_edge.engine.audit import TrialModel, conclude, draw_sample, last_audited, measure_missing
-from nas_edge.engine.limits import limits
-from nas_edge.engine.loop import recipe_text, techniques_of, undone_of
-from nas_edge.engine.paired import gain
+from nas_edge.engine.finals import CLAIMS, due, finalise_all
 from nas_edge.engine.progress import Progress
-from nas_edge.engine.recipes import MODEL_FILE, RECIPE_FILE, copy_model, final_name, read_recipe
+from nas_edge.engine.recipes import copy_model, read_recipe
 from nas_edge.engine.session import Session
-from nas_edge.engine.supervised import in_hand, lost_of
-from nas_edge.errors import UserError
-from nas_edge.evaluate import evaluate
-from nas_edge.export import accuracy, hits, sha256_of
+from nas_edge.engine.workers import cores_shared_out, siblings
+from nas_edge.export import sha256_of
 from nas_edge.records import Evaluation
-from nas_edge.spec import CandidateSpec
 from nas_edge.store.processes import exclusively
 from nas_edge.store.study import StoredStudy
 from nas_edge.store.tables import trained_longer
@@ -63,12 +58,12 @@ def _finish(
     others = {t.number: t for t in (*kept, *longer)}
     front += [t for number, t in others.items() if number not in {member.number for member in front}]
     publish(session, stored, front, progress, budgets)
-    due = config.audit_trials > 0 and stored.finished() > last_audited(stored)
+    audit_due = config.audit_trials > 0 and stored.finished() > last_audited(stored)
     with tempfile.TemporaryDirectory(prefix="nas_edge_") as folder:
-        sample = draw_sample(stored, config.audit_trials, Path(folder), progress) if due else []
+        sample = draw_sample(stored, config.audit_trials, Path(folder), progress) if audit_due else []
         members = _published(stored, front)
         measure_missing(session, stored, [*members, *sample], progress)
-        if due:
+        if audit_due:
             conclude(session, stored, sample, members, progress)
 
 
@@ -87,91 +82,17 @@ def publish(
     budgets: Mapping[int, float] | None = None,
 ) -> None:
     """Test trials, and publish their files; those with a budget, in units of a candidate's, after more training."""
-    name = stored.config.name
-    finals, budgets, lost = stored.tables.finals(name), budgets or {}, lost_of(name, final=True)
-    for trial in trials:
-        known, budget = finals.get(trial.number), budgets.get(trial.number)
-        if known is not None and (known["retrained"] or budget is None):
-            continue
-        progress.phase(f"Testing trial {trial.number}" + ("" if budget is None else ", trained for longer"))
-        retrain, limit = budget is not None, limits(session.config, trials, budget or 1.0)
-        if lost is not None and lost.trial == trial.number:
-            progress.warn(f"trial {trial.number} stays as it was found: trained for longer, {lost.why}")
-            retrain = False
-        with (
-            session.context(budget or 1.0, final=True) as context,
-            in_hand(name, trial.number, **limit, final=True),
-        ):
-            record = _finalise(session, stored, trial, context, progress, retrain=retrain)
-        stored.tables.add_final(name, trial.number, {**record, "retrained": budget is not None})
-    finals = stored.tables.finals(name)
+    budgets = budgets or {}
+    training = [t.number for t in due(stored, trials, budgets) if t.number in budgets]
+    workers = 1 if stored.config.on else max(1, min(stored.config.workers, len(training)))
+    with cores_shared_out(workers), siblings(stored, progress, workers, finals=budgets):
+        finalise_all(session, stored, trials, progress, budgets)
+    shutil.rmtree(stored.folder / CLAIMS, ignore_errors=True)
+    finals = stored.tables.finals(stored.config.name)
     for trial in trials:
         if not is_published(stored, trial.number, finals[trial.number]):
             path = stored.model_path(trial.number)
             copy_model(stored, trial, path, final=finals[trial.number]["final"])
-
-
-def _finalise(
-    session: Session, stored: StoredStudy, trial: FrozenTrial, context: Context, progress: Progress, *, retrain: bool
-) -> dict[str, Any]:
-    """The record of one member, but for whether it was due: trained for longer where asked and no worse, then tested.
-
-    Which of the two is better is not decided by their accuracy alone: the shorter training was chosen for its own, by
-    luck too, so it is kept where the longer one is worse by more than its standard error.
-    """
-    spec, kept = read_recipe(stored, trial, final=False)
-    path, final = context.work_dir / "searched.onnx", False
-    copy_model(stored, trial, path, final=False)
-    if retrain:
-        candidate = None
-        try:  # what the search undid stays undone: it is the candidate that was found which is trained for longer
-            candidate, evaluation = evaluate(
-                session.registry, spec, context, session.config.train, session.predictions, undone=undone_of(spec, kept)
-            )
-        except (UserError, OSError):
-            raise
-        except Exception as error:  # more training can change the ranks, and leave nothing to build or to export
-            progress.warn(f"trial {trial.number} stays as it was found: trained for longer, it fails ({error})")
-        limit = session.config.max_latency_ms
-        if (
-            candidate is not None
-            and candidate.onnx_path is not None
-            and (limit is None or evaluation.latency_ms <= limit)
-            and not _is_worse(candidate.onnx_path, path, session)
-        ):
-            path, kept, final = candidate.onnx_path, evaluation, True
-            _store_final(stored, trial, spec, evaluation, path)
-    return {
-        "final": final,
-        "accuracy": kept.accuracy,
-        "test_accuracy": accuracy(path, session.data.test, session.target),
-        "test_images": len(session.data.test),
-        "predicted_ms": kept.latency_ms if kept.latency_source == "predicted" else None,
-        "predicted_low_ms": kept.latency_low_ms,
-        "predicted_high_ms": kept.latency_high_ms,
-        "size_bytes": kept.size_bytes,
-        "macs": kept.macs,
-        "parameters": kept.parameters,
-        "techniques": techniques_of(spec, kept),
-        "onnx_sha256": kept.onnx_sha256,
-    }
-
-
-def _is_worse(longer: Path, shorter: Path, session: Session) -> bool:
-    gained, error = gain(*(hits(path, session.data.validation, session.target) for path in (shorter, longer)))
-    return gained < -error
-
-
-def _store_final(
-    stored: StoredStudy, trial: FrozenTrial, spec: CandidateSpec, evaluation: Evaluation, model: Path
-) -> None:
-    """Finished trials take no more artifacts, so those of the final training belong to the study."""
-    copy = model.with_name(final_name(trial, MODEL_FILE))
-    copy.write_bytes(model.read_bytes())
-    recipe = model.with_name(final_name(trial, RECIPE_FILE))
-    recipe.write_text(recipe_text(spec, evaluation))
-    stored.upload(copy, stored.study)
-    stored.upload(recipe, stored.study)
 
 
 def front_evaluations(stored: StoredStudy) -> list[Evaluation]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import optuna
 import torch
@@ -21,7 +19,7 @@ from nas_edge.engine.loop import notify, run_trials
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
 from nas_edge.engine.starts import enqueue_starts
-from nas_edge.engine.workers import available_cores, siblings
+from nas_edge.engine.workers import available_cores, cores_shared_out, siblings
 from nas_edge.engine.zero_cost import describe
 from nas_edge.plugins import load_plugins
 from nas_edge.store.database import storage_errors
@@ -49,7 +47,7 @@ def _run(config: StudyConfig, progress: Progress, beside: StoredStudy | None = N
     started = time.monotonic()
     deadline = None if config.timeout is None else started + config.timeout
     cluster = None if config.on is None else RayCluster.of(config)
-    with storage_errors(), _cores_shared_out(1 if cluster else config.workers):
+    with storage_errors(), cores_shared_out(1 if cluster else config.workers):
         config = _settled(config)
         progress.phase("Loading the data")
         session = Session.open(config, load_plugins())
@@ -74,7 +72,7 @@ def _run(config: StudyConfig, progress: Progress, beside: StoredStudy | None = N
             if cluster is not None:
                 cluster.run(stored, progress, deadline)
             else:
-                with siblings(stored, progress, deadline):
+                with siblings(stored, progress, config.workers, deadline=deadline):
                     run_trials(session, stored, progress, deadline=deadline, after_trial=after_trial)
         torch.set_num_threads(available_cores())
         if said := describe(stored.trials()):
@@ -96,13 +94,3 @@ def _settled(config: StudyConfig) -> StudyConfig:
     return config.model_copy(
         update={"techniques": default_techniques(config, load_plugins()) if names is None else names}
     )
-
-
-@contextmanager
-def _cores_shared_out(workers: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, available_cores() // workers))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -43,6 +45,7 @@ class Supervisor:
     _slot: str = field(default_factory=lambda: uuid.uuid4().hex)
     _worker: subprocess.Popen[str] | None = None
     _stopped: int | None = None  # the signal that was passed on
+    _scratch: str = ""  # the worker's temporary folder: a killed one leaves its files
 
     def run(self) -> int:
         """The exit status of the worker that ended of itself; 128 + N where signal N ended it all."""
@@ -79,6 +82,8 @@ class Supervisor:
     def _start(self, lost: dict[str, Any] | None) -> Watch:
         ours, theirs = socket.socketpair()
         variables = {**os.environ, **self.variables, CHANNEL: str(theirs.fileno())}
+        with contextlib.suppress(OSError):  # where there is no room for one, the worker says so
+            variables["TMPDIR"] = self._scratch = tempfile.mkdtemp(prefix="nas_edge_")
         variables[SUPERVISOR] = json.dumps(supervisor_mark(self._slot))
         variables.pop(LOST, None)
         if lost is not None and lost["trial"] is not None:
@@ -110,6 +115,8 @@ class Supervisor:
             watch.listen(POLL_S)
         self._kill()
         status = worker.wait()
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
         if self._stopped and not watch.ended:
             return 128 + self._stopped
         return status

@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from nas_edge.engine.progress import Progress
 from nas_edge.engine.supervised import attach, tell_end
 from nas_edge.engine.supervisor import Supervisor
 from nas_edge.errors import NasEdgeError, StorageError
 
 if TYPE_CHECKING:
     from nas_edge.config import StudyConfig
-    from nas_edge.engine.progress import Progress
+    from nas_edge.engine.session import Session
     from nas_edge.store.study import StoredStudy
 
 PATIENCE_S, POLL_S = 3600.0, 1.0
+ENDED_BY_US = 128 + signal.SIGTERM
 COMMAND = (sys.executable, "-P", "-m", "nas_edge.engine.workers")
 
 
@@ -33,15 +36,35 @@ def available_cores() -> int:
 
 
 @contextmanager
-def siblings(stored: StoredStudy, progress: Progress, deadline: float | None) -> Iterator[None]:
-    """Run `config.workers - 1` more workers during the block, and wait for them at its end.
+def cores_shared_out(workers: int) -> Iterator[None]:
+    """Let this process train on its share of the cores during the block."""
+    import torch
 
-    Where the block ends with an error or an interrupt they are ended at once, and their trials queued again.
+    before = torch.get_num_threads()
+    torch.set_num_threads(_share(workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def siblings(
+    stored: StoredStudy,
+    progress: Progress,
+    workers: int,
+    *,
+    deadline: float | None = None,
+    finals: Mapping[int, float] | None = None,
+) -> Iterator[None]:
+    """Run `workers - 1` more workers during the block, and wait for them at its end.
+
+    With `finals` they train those trials for longer, in units of a candidate's training, in place of searching. Where
+    the block ends with an error or an interrupt they are ended at once, and their trials queued again.
     """
-    config = stored.config
-    given = job(config, deadline, threads=max(1, available_cores() // config.workers))
+    given = job(stored.config, deadline, threads=_share(workers), finals=finals)
     path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    supervisors = [Supervisor(COMMAND, given, path) for _ in range(config.workers - 1)]
+    supervisors = [Supervisor(COMMAND, given, path) for _ in range(workers - 1)]
     statuses: list[int] = []
     threads = [Thread(target=lambda s=s: statuses.append(s.run()), daemon=True) for s in supervisors]
     for thread in threads:
@@ -57,15 +80,24 @@ def siblings(stored: StoredStudy, progress: Progress, deadline: float | None) ->
 
         requeue_dead(stored, stored.trials())
         raise
+    if finals is not None:  # they are all told: one that has only just started has nothing to do
+        for supervisor in supervisors:
+            supervisor.stop()
     for thread in threads:
         thread.join()
-    warn_of(statuses, progress)
+    warn_of([status for status in statuses if status != ENDED_BY_US], progress)
 
 
-def job(config: StudyConfig, deadline: float | None, threads: int) -> str:
+def job(config: StudyConfig, deadline: float | None, threads: int, finals: Mapping[int, float] | None = None) -> str:
     """What a process of `COMMAND` is told on its standard input; `deadline` is of this machine's monotonic clock."""
     seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
-    return json.dumps({"config": config.model_dump(mode="json"), "seconds": seconds, "threads": threads})
+    return json.dumps(
+        {"config": config.model_dump(mode="json"), "seconds": seconds, "threads": threads, "finals": finals}
+    )
+
+
+def _share(workers: int) -> int:
+    return max(1, available_cores() // workers)
 
 
 def warn_of(statuses: Sequence[int], progress: Progress) -> None:
@@ -80,31 +112,47 @@ def join(config: StudyConfig, progress: Progress, deadline: float | None = None)
     Its config, profile, teacher and supernet come from the database and the artifacts. Raises `StudyMismatch` where
     this machine's plugins, data or target are others, and `StorageError` where the study is not prepared in time.
     """
-    import optuna
-
     from nas_edge.engine.ending import reached_by_prediction
-    from nas_edge.engine.given import ensure_given
     from nas_edge.engine.loop import run_trials
-    from nas_edge.engine.session import Session
-    from nas_edge.plugins import load_plugins
     from nas_edge.store.database import storage_errors
-    from nas_edge.store.study import StoredStudy
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     with storage_errors():
-        progress.phase("Loading the data")
-        session = Session.open(config, load_plugins())
-        stored = replace(StoredStudy.load(config.name, config.storage_url), config=config)
-        stored.check(config, session.facts)
-        stored.check_artifacts()
-        _await_prepared(stored, progress)
-        ensure_given(session, stored, progress)
-        session.ensure_supernet(stored, progress)
-        session.ensure_profile(stored, progress)
-        session.ensure_teacher(stored, progress)
+        session, stored = _joined(config, progress)
         progress.phase("Searching")
         run_trials(session, stored, progress, deadline=deadline, after_trial=reached_by_prediction(stored))
     return stored
+
+
+def _join_at_the_end(config: StudyConfig, progress: Progress, budgets: Mapping[int, float]) -> None:
+    """Train finished trials of a stored study for longer, beside the process that ends it."""
+    from nas_edge.engine.finals import finalise_all
+    from nas_edge.store.database import storage_errors
+
+    with storage_errors():
+        session, stored = _joined(config, progress)
+        finalise_all(session, stored, [stored.trial(number) for number in budgets], progress, budgets)
+
+
+def _joined(config: StudyConfig, progress: Progress) -> tuple[Session, StoredStudy]:
+    import optuna
+
+    from nas_edge.engine.given import ensure_given
+    from nas_edge.engine.session import Session
+    from nas_edge.plugins import load_plugins
+    from nas_edge.store.study import StoredStudy
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    progress.phase("Loading the data")
+    session = Session.open(config, load_plugins())
+    stored = replace(StoredStudy.load(config.name, config.storage_url), config=config)
+    stored.check(config, session.facts)
+    stored.check_artifacts()
+    _await_prepared(stored, progress)
+    ensure_given(session, stored, progress)
+    session.ensure_supernet(stored, progress)
+    session.ensure_profile(stored, progress)
+    session.ensure_teacher(stored, progress)
+    return session, stored
 
 
 def _await_prepared(stored: StoredStudy, progress: Progress) -> None:
@@ -121,6 +169,13 @@ def _await_prepared(stored: StoredStudy, progress: Progress) -> None:
         time.sleep(POLL_S)
 
 
+class _Warnings(Progress):
+    """What a worker has to say that no other knows: its own trials' warnings."""
+
+    def warn(self, text: str) -> None:
+        print(f"warning: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+
 def _work() -> int:
     """A worker with the `job` that is on its standard input."""
     given, started = json.load(sys.stdin), time.monotonic()
@@ -128,12 +183,14 @@ def _work() -> int:
     import torch
 
     from nas_edge.config import StudyConfig
-    from nas_edge.engine.progress import Progress
 
     config = StudyConfig.model_validate(given["config"])
     torch.set_num_threads(given["threads"])
     try:
-        join(config, Progress(), None if given["seconds"] is None else started + given["seconds"])
+        if given["finals"] is None:
+            join(config, Progress(), None if given["seconds"] is None else started + given["seconds"])
+        else:
+            _join_at_the_end(config, _Warnings(), {int(number): share for number, share in given["finals"].items()})
     except KeyboardInterrupt:  # its supervisor is gone
         return 1
     except NasEdgeError as error:

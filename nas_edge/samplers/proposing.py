@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 import zlib
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
+from threadpoolctl import ThreadpoolController
 
 from nas_edge.samplers.history import History
 from nas_edge.samplers.parameters import Parameter, Rows
@@ -17,6 +19,12 @@ from nas_edge.samplers.parameters import Parameter, Rows
 RANDOM_START = 24  # candidates, with those that were turned down
 LEAST_FINISHED = 4
 TRIES = 64
+
+
+@functools.cache
+def _linear_algebra() -> ThreadpoolController:
+    """For one thread: more are no faster on some hundreds of points, and round otherwise on other machines."""
+    return ThreadpoolController()
 
 
 class ProposingSampler(optuna.samplers.BaseSampler):
@@ -49,7 +57,7 @@ class ProposingSampler(optuna.samplers.BaseSampler):
     def _first_unseen(self, history: History, rng: np.random.Generator) -> Any:
         drawn = history.parameters.random(rng, TRIES)
         if len(history) - history.running.sum() >= self._start and history.finished.sum() >= LEAST_FINISHED:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _linear_algebra().limit(limits=1, user_api="blas"):
                 warnings.simplefilter("error", RuntimeWarning)
                 drawn = np.concatenate([self.propose(history, rng), drawn])
         unseen = history.unseen(drawn)

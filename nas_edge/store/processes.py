@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from threading import Event, Thread
-from typing import Protocol
+from typing import IO, Any, Protocol
 
 from optuna.trial import FrozenTrial
 
@@ -20,6 +21,7 @@ WORKER = "worker"  # the user attribute of a trial that holds its `worker_mark`
 UNMARKED_GRACE_S = 10.0
 HEARTBEAT_S, GRACE_S = 20.0, 120.0  # how often a worker shows that it lives, and the silence that is suspected
 SUSPECTED_S = 2.5 * HEARTBEAT_S  # after which it is dead
+HANDOVER_S = 60.0  # that the replacement of a dead process has to claim its work again
 
 
 class Clock(Protocol):
@@ -49,7 +51,10 @@ def is_dead(trial: FrozenTrial) -> bool:
 
 def is_anothers(trial: FrozenTrial) -> bool:
     """Whether another process than this one is about to replace a trial's dead worker: it knows why that died."""
-    mark = trial.user_attrs.get(WORKER)
+    return _is_replaced_by_another(trial.user_attrs.get(WORKER))
+
+
+def _is_replaced_by_another(mark: Any) -> bool:
     supervisor = mark.get("supervisor") if isinstance(mark, dict) else None
     return supervisor is not None and supervisor != worker_mark().get("supervisor") and is_running(supervisor)
 
@@ -101,3 +106,50 @@ def exclusively(file: Path) -> Iterator[None]:
     with file.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
+
+
+class Claims:
+    """Which process of this machine has which numbered work in hand, one at a time, by files in a folder.
+
+    The system releases what a killed process had. Its file still says whose it was, so that the process that replaces
+    it comes first: it knows why that one died.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+        self._left_since: dict[int, float] = {}
+
+    @contextmanager
+    def claimed(self, number: int) -> Iterator[bool]:
+        """Whether the work is this process's during the block."""
+        with (self._folder / f"{number}.lock").open("a+") as file:
+            if not _try_lock(file) or self._is_anothers(number, file):
+                yield False
+                return
+            file.truncate(0)
+            file.write(json.dumps(worker_mark()))
+            file.flush()
+            try:
+                yield True
+            finally:
+                file.truncate(0)
+
+    def _is_anothers(self, number: int, file: IO[str]) -> bool:
+        """Whether a dead process had the work that is about to be replaced, which is waited for only so long."""
+        file.seek(0)
+        try:
+            mark = json.loads(file.read())
+        except ValueError:  # nobody's, or of a process that was killed as it wrote
+            return False
+        if not _is_replaced_by_another(mark):
+            return False
+        return time.monotonic() - self._left_since.setdefault(number, time.monotonic()) < HANDOVER_S
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from rich.console import Console
 
 from nas_edge import Evaluation, ExportError, Split, Target, evaluate
 from nas_edge.cli.views import front_table
-from nas_edge.engine import finish, run
+from nas_edge.engine import finals as finals_module
+from nas_edge.engine import run
 from nas_edge.engine.recipes import read_recipe
 from nas_edge.export import accuracy
 from nas_edge.plugins import Registry
@@ -24,6 +26,7 @@ from nas_edge.report.summary import counts, summary
 from nas_edge.store.locate import locate
 from nas_edge.train.trainer import ImageTrainer
 
+from ..cli.command import install
 from ..studies import (
     NAS_EDGE,
     assert_whole,
@@ -102,6 +105,69 @@ def test_two_searches_that_end_at_once_train_and_publish_once(
     assert len(longer) == 2, "a model and its recipe"
 
 
+NOTED = """
+import os, pathlib, sys, time
+from dataclasses import dataclass
+from nas_edge import Technique, hookimpl
+
+@dataclass(frozen=True)
+class Config:
+    pass
+
+class Noted(Technique):
+    name = "noted"
+    config_type = Config
+    def suggest(self, scope):
+        return Config()
+    def objective(self, config, context):  # of each training
+        if context.samples <= 1000:  # of a candidate
+            return None
+        notes = pathlib.Path(os.environ["NOTES"])
+        with notes.open("a") as file:
+            print(os.getpid(), file=file, flush=True)
+        if os.environ.get("DIES_IN") and os.environ["DIES_IN"] in " ".join(sys.orig_argv):
+            os._exit(3)
+        time.sleep(5.0)
+        return None
+
+@hookimpl
+def register_techniques(register):
+    register(Noted())
+"""
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_workers_share_out_the_longer_training(
+    dies: bool, tiny: Registry, tiny_site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that dies over a trial costs that trial's longer training, in whichever worker."""
+    site, out, notes = tmp_path / "site", tmp_path / "study", tmp_path / "notes"
+    site.mkdir()
+    install(site, "noted", NOTED)
+    given = {"trials": 6, "techniques": ["noted"], "calibration_seconds": 5.0, "train": {**LONGER, "finalists": 3}}
+    values = {**tiny_values(out, **given), "set": {"noted.enabled": True}}
+    file = study_file(tmp_path / "study.toml", values)
+    variables = environment(
+        tiny_site,
+        NOTES=str(notes),
+        DIES_IN="nas_edge.engine.workers" if dies else "",
+        NAS_EDGE_LOAD_PLUGINS="tiny,noted",
+    )
+    variables["PYTHONPATH"] += os.pathsep + str(site)
+    command = (*NAS_EDGE, "search", file, "--workers", "2")
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    stored = locate(str(out), None)
+    assert_whole(stored, 6, tmp_path)
+    front, finals = stored.front(), stored.tables.finals("tiny")
+    assert len(front) >= 3 and all(finals[t.number]["retrained"] for t in front[:3])
+    processes = notes.read_text().split()
+    assert len(processes) == 3 and len(set(processes)) > 1, "each was trained once, by more than one process"
+    assert sum(finals[t.number]["final"] for t in front) == 3 - dies
+    said = "stays as it was found: trained for longer, its process ended with exit status 3"
+    assert (said in done.stderr) == dies, done.stderr
+
+
 @pytest.mark.parametrize("outcome", ["too slow", "fails"])
 def test_a_longer_training_that_cannot_be_used_is_left_alone(
     outcome: str, tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -114,7 +180,7 @@ def test_a_longer_training_that_cannot_be_used_is_left_alone(
         candidate, evaluation = original(*arguments)
         return candidate, Evaluation(**{**vars(evaluation), "latency_ms": 9.0})
 
-    monkeypatch.setattr(finish, "evaluate", judged)
+    monkeypatch.setattr(finals_module, "evaluate", judged)
     stored = search(tiny_config(tmp_path, trials=2, max_latency_ms=5.0, train=LONGER), tiny)
     for number, final in stored.tables.finals("tiny").items():
         assert not final["final"]
@@ -132,7 +198,7 @@ def test_a_longer_training_is_kept_unless_it_is_worse_by_more_than_chance(
         image = np.arange(100)
         return image >= won if path.name == "searched.onnx" else image < 100 - lost
 
-    monkeypatch.setattr(finish, "hits", right)
+    monkeypatch.setattr(finals_module, "hits", right)
     stored = search(tiny_config(tmp_path, trials=2, train=LONGER), tiny)
     finals = stored.tables.finals("tiny")
     assert finals[stored.front()[0].number]["final"] == kept

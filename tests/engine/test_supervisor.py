@@ -151,6 +151,14 @@ def test_a_worker_ends_with_its_supervisor(tmp_path: Path) -> None:
         time.sleep(0.01)
 
 
+def test_the_temporary_files_of_a_killed_worker_are_gone(tmp_path: Path) -> None:
+    made = "import tempfile; file = tempfile.mkdtemp(); print(os.getpid(), json.dumps(file), file=log, flush=True)"
+    assert supervisor(tmp_path, made, "if starts == 1: os.kill(os.getpid(), 9)", END).run() == 7
+    folders = [str(text) for text in told(tmp_path) if isinstance(text, str)]
+    assert len(set(folders)) == 2 and not any(Path(folder).exists() for folder in folders)
+    assert not any(Path(folder).parent.exists() for folder in folders)
+
+
 def test_memory_counts_what_a_process_started() -> None:
     own = memory_of(os.getpid())
     hungry = "x = bytearray(200 * 10**6); print(flush=True); import time; time.sleep(600)"

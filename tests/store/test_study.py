@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import subprocess
 import time
 from datetime import datetime, timedelta
@@ -19,7 +20,7 @@ from nas_edge import StorageError, StudyMismatch, UserError
 from nas_edge.store import marks, processes
 from nas_edge.store.locate import locate
 from nas_edge.store.marks import worker_mark
-from nas_edge.store.processes import GRACE_S, HEARTBEAT_S, SUSPECTED_S, exclusively, is_dead
+from nas_edge.store.processes import GRACE_S, HEARTBEAT_S, SUSPECTED_S, Claims, exclusively, is_dead
 from nas_edge.store.requeue import requeue_dead, requeue_own
 from nas_edge.store.study import StoredStudy, begun
 
@@ -312,6 +313,42 @@ def test_a_killed_process_lets_go_of_the_lock(tmp_path: Path) -> None:
     process.kill()
     with exclusively(tmp_path / "lock"):
         process.join()
+
+
+def claim(folder: Path, supervisor: dict[str, Any], ready: Any) -> None:
+    os.environ[marks.SUPERVISOR] = json.dumps(supervisor)
+    with Claims(folder).claimed(7) as ours:
+        assert ours
+        ready.set()
+        time.sleep(60)
+
+
+def test_a_claim_is_of_one_process_and_then_of_its_replacement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    ready, theirs = spawn.Event(), marks.supervisor_mark("theirs")
+    process = spawn.Process(target=claim, args=(tmp_path, theirs, ready))
+    process.start()
+    assert ready.wait(60)
+    claims = Claims(tmp_path)
+
+    def is_free(number: int) -> bool:
+        with claims.claimed(number) as ours:
+            return ours
+
+    assert [is_free(number) for number in (6, 7, 8)] == [True, False, True]
+    process.kill()
+    process.join()
+    assert not is_free(7), "its supervisor lives, and replaces it"
+    with monkeypatch.context() as patched:
+        patched.setattr(processes, "HANDOVER_S", 0.0)
+        assert is_free(7), "but is waited for only so long"
+    (tmp_path / "7.lock").write_text(json.dumps({"supervisor": theirs}))
+    monkeypatch.setenv(marks.SUPERVISOR, json.dumps(theirs))
+    assert is_free(7), "the replacement"
+    monkeypatch.delenv(marks.SUPERVISOR)
+    assert is_free(7), "given back"
+    (tmp_path / "7.lock").write_text(json.dumps({"supervisor": {**theirs, "started": "0"}}))
+    assert is_free(7), "its supervisor is gone too"
 
 
 def test_artifacts_are_whole_or_not_there(stored: StoredStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
