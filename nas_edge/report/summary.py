@@ -14,6 +14,7 @@ from nas_edge.report.front import FrontRow, front_rows
 from nas_edge.report.selection import State
 from nas_edge.spec import from_words
 from nas_edge.store.database import shown
+from nas_edge.store.processes import is_dead
 from nas_edge.store.study import StoredStudy
 
 
@@ -39,13 +40,18 @@ def shown_url(stored: StoredStudy) -> str:
 
 
 def counts(stored: StoredStudy) -> dict[str, int]:
-    """Trials by how they ended, and in how many finished ones each technique acts: those undone are not counted."""
+    """Trials by how they ended, and in how many finished ones each technique acts: those undone are not counted.
+
+    Those whose process is gone are `interrupted`: what goes on with the search does them again.
+    """
     finished = stored.evaluated()
     on: dict[str, int] = {}
     for trial in finished:
         for technique in from_words(trial.user_attrs["techniques"]):
             on[technique] = on.get(technique, 0) + 1
     states = {"finished": len(finished)}
-    for state in (State.REJECTED, State.FAILED, State.RUNNING):
+    for state in (State.REJECTED, State.FAILED):
         states[state.value] = len(stored.trials(TrialState[state.optuna.upper()]))
+    dead = [is_dead(trial) for trial in stored.trials(TrialState.RUNNING)]
+    states |= {State.RUNNING.value: dead.count(False), "interrupted": dead.count(True)}
     return {**states, **{f"with {name}": number for name, number in sorted(on.items())}}

@@ -80,7 +80,7 @@ def stored(registry: Registry, tmp_path: Path) -> StoredStudy:
 def test_only_what_acts_is_listed_and_counted(stored: StoredStudy, tmp_path: Path) -> None:
     assert {t.user_attrs["techniques"] for t in stored.trials(TrialState.COMPLETE)} == {"lean"}
     assert {row.techniques for row in front_rows(stored)} == {"lean"}
-    assert counts(stored) == {"finished": 2, "rejected": 0, "failed": 0, "running": 0, "with lean": 2}
+    assert counts(stored) == {"finished": 2, "rejected": 0, "failed": 0, "running": 0, "interrupted": 0, "with lean": 2}
     spec, evaluation = read_recipe(stored, stored.front()[0], final=False)
     assert spec.summary == "bulky + lean" and evaluation.techniques == ("lean",)
     export_trial(stored, stored.front()[0].number, tmp_path / "out", Progress())

@@ -24,6 +24,8 @@ from nas_edge.plugins import Registry
 from nas_edge.report.front import front_rows, trial_rows
 from nas_edge.report.summary import counts, summary
 from nas_edge.store.locate import locate
+from nas_edge.store.marks import worker_mark
+from nas_edge.store.processes import WORKER
 from nas_edge.train.trainer import ImageTrainer
 
 from ..cli.command import install
@@ -229,10 +231,20 @@ def test_three_objectives_and_the_summary(tiny: Registry, tmp_path: Path) -> Non
     complete = stored.trials(TrialState.COMPLETE)
     assert [t.values[2] for t in complete] == [t.user_attrs["size_bytes"] for t in complete]
     on = sum(t.params["quantize.enabled"] for t in complete)
-    assert counts(stored) == {"finished": 4, "rejected": 0, "failed": 0, "running": 0, "with quantize": on}
+    assert counts(stored) == {
+        "finished": 4,
+        "rejected": 0,
+        "failed": 0,
+        "running": 0,
+        "interrupted": 0,
+        "with quantize": on,
+    }
     told = summary(stored)
     assert (told["study"], told["out"]) == ("tiny", str(tmp_path))
     assert {row["number"] for row in told["front"]} == {t.number for t in stored.study.best_trials}
     assert [row["accuracy"] for row in told["front"]] == sorted((r["accuracy"] for r in told["front"]), reverse=True)
     assert [row["number"] for row in trial_rows(stored)] == [0, 1, 2, 3]
     assert len(found(stored)) == 4
+    for started in (worker_mark()["started"], "0"):  # of this process, and of one that is gone
+        stored.study.ask().set_user_attr(WORKER, {**worker_mark(), "started": started})
+    assert (counts(stored)["running"], counts(stored)["interrupted"]) == (1, 1)
