@@ -173,7 +173,7 @@ def _read(
     """The trials that fit a condition, the oldest first."""
     found = {
         row.trial_id: row
-        for row in connection.execute(sa.select(TRIALS).where(wanted).order_by(TRIALS.c.trial_id))
+        for row in connection.execute(sa.select(TRIALS).where(wanted).order_by(TRIALS.c.trial_id)).all()
         if states is None or TrialState[row.state] in states
     }
     if not found:
@@ -186,9 +186,8 @@ def _read(
         if order is not None:
             query = query.order_by(table.c[order])
         options = {"yield_per": BATCH} if many else {}
-        for row in connection.execute(query, execution_options=options):
-            if row[0] in found:  # a trial may have been added meanwhile
-                yield row
+        for part in connection.execute(query, execution_options=options).partitions(BATCH):  # row by row takes longer
+            yield from (row for row in part if row[0] in found)  # a trial may have been added meanwhile
 
     values: dict[int, dict[int, float]] = defaultdict(dict)
     for trial_id, objective, value, kind in rows(VALUES, "objective", "value", "value_type"):
