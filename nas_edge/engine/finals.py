@@ -46,16 +46,19 @@ def finalise_all(
     Each is in the hands of one process of this machine at a time.
     """
     lost = lost_of(stored.config.name, final=True)
-    claims = Claims(stored.folder / CLAIMS)
+    claims, waiting = Claims(stored.folder / CLAIMS), False
     while left := due(stored, trials, budgets):
         for trial in sorted(left, key=lambda t: lost is None or t.number != lost.trial):
             with claims.claimed(trial.number) as ours:
                 if ours and due(stored, [trial], budgets):  # another may have been quicker
                     why = lost.why if lost is not None and lost.trial == trial.number else None
                     _test(session, stored, trial, trials, budgets.get(trial.number), why, progress)
+                    waiting = False
                     break
         else:
-            progress.phase("Waiting for the trials that other workers train for longer")
+            if not waiting:
+                progress.phase("Waiting for the trials that other workers train for longer")
+            waiting = True
             time.sleep(POLL_S)
 
 

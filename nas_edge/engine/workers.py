@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nas_edge.store.study import StoredStudy
 
 PATIENCE_S, POLL_S = 3600.0, 1.0
-ENDED_BY_US = 128 + signal.SIGTERM
+ENDED_BY_US = (128 + signal.SIGTERM, -signal.SIGTERM)  # on its way to its end, the second
 COMMAND = (sys.executable, "-P", "-m", "nas_edge.engine.workers")
 
 
@@ -85,7 +85,7 @@ def siblings(
             supervisor.stop()
     for thread in threads:
         thread.join()
-    warn_of([status for status in statuses if status != ENDED_BY_US], progress)
+    warn_of([status for status in statuses if status not in ENDED_BY_US], progress)
 
 
 def job(config: StudyConfig, deadline: float | None, threads: int, finals: Mapping[int, float] | None = None) -> str:
