@@ -6,8 +6,8 @@ Each round runs `nas-edge search` with one worker and with several, one after th
 round, in new folders and with the same candidates. The speedup is that of the whole command, from its start to its end:
 the calibration, the measurements and the starts of processes are in it, and one worker trains on all cores. That of the
 trials alone stands beside it. No technique acts, for steps whose latency no profile knows are measured, one at a time;
-no teacher is trained, which is the work of one process, however many there are; and no finalist for longer, though workers
-share those out: the fronts differ by chance. To be run on an idle machine. Prints one JSON object.
+no teacher is trained, which is the work of one process, however many there are; and no finalist for longer, though
+workers share those out: the fronts differ by chance. To be run on an idle machine. Prints one JSON object.
 """
 
 from __future__ import annotations
