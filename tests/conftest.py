@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -50,9 +51,12 @@ def tiny_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]:
-    """A PostgreSQL server for this test run."""
-    with postgresql_server(tmp_path_factory.mktemp("pg")) as running:
+def server() -> Iterator[DatabaseServer]:
+    """A PostgreSQL server for this test run.
+
+    Not in pytest's folder: any other pytest of this user closes that to the user that the server runs as.
+    """
+    with tempfile.TemporaryDirectory(prefix="pg_") as folder, postgresql_server(Path(folder)) as running:
         yield running
 
 

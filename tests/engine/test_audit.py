@@ -111,7 +111,7 @@ def test_audits_during_a_search_leave_its_trials_as_they_are(
 def test_nothing_is_measured_beside_the_training_of_others(
     device: Device, tiny: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "siblings", lambda *arguments: contextlib.nullcontext())
+    monkeypatch.setattr(run, "siblings", lambda *arguments, **more: contextlib.nullcontext())
     stored = search(tiny_config(tmp_path, trials=6, audit_every=2, workers=2), tiny)
     assert [audit.finished for audit in stored.tables.audits("tiny")] == [6]
 
