@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import optuna
-import torch
 
 from nas_edge.config import StudyConfig
 from nas_edge.engine.baseline import baseline_configs, share
@@ -19,7 +18,7 @@ from nas_edge.engine.loop import notify, run_trials
 from nas_edge.engine.progress import Progress
 from nas_edge.engine.session import Session
 from nas_edge.engine.starts import enqueue_starts
-from nas_edge.engine.workers import available_cores, cores_shared_out, siblings
+from nas_edge.engine.workers import cores_shared_out, siblings
 from nas_edge.engine.zero_cost import describe
 from nas_edge.plugins import load_plugins
 from nas_edge.store.database import storage_errors
@@ -74,7 +73,6 @@ def _run(config: StudyConfig, progress: Progress, beside: StoredStudy | None = N
             else:
                 with siblings(stored, progress, config.workers, deadline=deadline):
                     run_trials(session, stored, progress, deadline=deadline, after_trial=after_trial)
-        torch.set_num_threads(available_cores())
         if said := describe(stored.trials()):
             progress.say(said)
         kept, longer = finalists(stored)

@@ -139,9 +139,7 @@ def register_techniques(register):
 
 
 @pytest.mark.parametrize("dies", [False, True])
-def test_workers_share_out_the_longer_training(
-    dies: bool, tiny: Registry, tiny_site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_share_out_the_longer_training(dies: bool, tiny: Registry, tiny_site: Path, tmp_path: Path) -> None:
     """One that dies over a trial costs that trial's longer training, in whichever worker."""
     site, out, notes = tmp_path / "site", tmp_path / "study", tmp_path / "notes"
     site.mkdir()
